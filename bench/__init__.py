@@ -1,0 +1,1 @@
+"""Benchmarks: our figure, the floor and the peers, all measured in the same run."""

@@ -1,0 +1,156 @@
+"""The facts worth keeping: for each event type the Struct in its `data`."""
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from schemas.command import Command
+from schemas.sample import Sample
+from schemas.workload import (
+    INBOX_TYPES,
+    Acknowledgement,
+    Action,
+    CleanupResult,
+    Count,
+    Directive,
+    Name,
+    OnSilence,
+    Pid,
+    Seconds,
+    Speed,
+    Target,
+    Whole,
+)
+
+State = Literal["OPTIMAL", "NORMAL", "THROTTLED", "CRITICAL", "UNAVAILABLE", "BLIND"]
+
+
+class StateChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A target moved from one state of the ladder to another."""
+
+    target: Target
+    state: State
+    previous: State
+    action: Action
+    speed: Speed
+    reason: str
+    cause: str
+    temperature_celsius: float | None = None
+    memory_used_ratio: float | None = None
+    #: at or above the temperature at which not even an operator speeds it up unforced
+    emergency: bool = False
+    simulated: bool = False
+
+
+class PauseFutile(Struct, frozen=True, kw_only=True):
+    """A memory pause ended because use was not growing: pausing does not help."""
+
+    target: Target
+    memory_used_ratio: float
+    paused_s: Seconds
+    reason: str
+    cause: str
+
+
+class Joined(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A workload joined."""
+
+    workload: Name
+    pid: Pid
+    start_time_s: Seconds
+    targets: tuple[Target, ...]
+    priority: Whole
+    on_silence: OnSilence
+    cause: str
+
+
+class Left(Struct, frozen=True, kw_only=True):
+    """A workload left, by its own word or because its process ended."""
+
+    workload: Name
+    pid: Pid
+    reason: str
+    cause: str
+
+
+class Acknowledged(Acknowledgement, frozen=True, kw_only=True):
+    """A workload heard or applied a directive."""
+
+    cause: str
+
+
+class CleanedUp(CleanupResult, frozen=True, kw_only=True):
+    """A workload answered a cleanup request."""
+
+    cause: str
+
+
+class OverrideChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator's override began, ended or was refused."""
+
+    target: Target
+    outcome: Literal["started", "ended", "refused"]
+    action: Action
+    speed: Speed
+    operator: str
+    reason: str
+    cause: str
+    until: str = ""
+    forced: bool = False
+
+
+class HandlerFailed(Struct, frozen=True, kw_only=True):
+    """A handler could not process an entry; it is in the dead-letter stream."""
+
+    handler: str
+    stream: str
+    entry: str
+    attempts: Count
+    error: str
+    cause: str
+
+
+class StreamGap(Struct, frozen=True, kw_only=True):
+    """Entries were trimmed away before a handler had read them; what depends on them warms up again."""
+
+    handler: str
+    stream: str
+    after: str
+    first: str
+    lost: Whole | None
+    cause: str
+
+
+class BusRestored(Struct, frozen=True, kw_only=True):
+    """The bus was away and is back; what was decided meanwhile has been sent."""
+
+    away_s: Seconds
+    events_sent: Count
+    samples_sent: Count
+    samples_dropped: Count
+    cause: str
+
+
+#: The `type` of an entry of `flyball:events:…`, and the Struct in its `data`.
+EVENT_TYPES: Final[dict[str, type[Struct]]] = {
+    "flyball.gpu.state_changed": StateChanged,
+    "flyball.host.state_changed": StateChanged,
+    "flyball.pause.futile": PauseFutile,
+    "flyball.directive.issued": Directive,
+    "flyball.directive.acknowledged": Acknowledged,
+    "flyball.workload.joined": Joined,
+    "flyball.workload.left": Left,
+    "flyball.cleanup.finished": CleanedUp,
+    "flyball.override.changed": OverrideChanged,
+    "flyball.handler.failed": HandlerFailed,
+    "flyball.stream.gap": StreamGap,
+    "flyball.bus.restored": BusRestored,
+}
+
+#: Every `type` on any stream, and the Struct in its `data`.
+WIRE_TYPES: Final[dict[str, type[Struct]]] = {
+    "flyball.host.sampled": Sample,
+    "flyball.command.requested": Command,
+    **INBOX_TYPES,
+    **EVENT_TYPES,
+}

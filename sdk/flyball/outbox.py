@@ -1,0 +1,173 @@
+"""What a workload has to say, kept until the bus has taken it: entries of the inbox in the wire's seven fields."""
+
+import threading
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from flyball.identity import Identity
+from flyball.wire import (
+    ENTRY_FIELDS,
+    INBOX_TYPES,
+    LARGEST_AMOUNT,
+    Acknowledgement,
+    CleanupResult,
+    Counters,
+    Directive,
+    Join,
+    Leave,
+    inbox_key,
+)
+
+#: What is kept while the bus is away; the oldest goes first.
+KEPT: Final = 1000
+#: About how many entries the inbox holds.
+INBOX_LENGTH: Final = "10000"
+_TYPE_OF: Final = {kind: name for name, kind in INBOX_TYPES.items()}
+
+
+class _Message(NamedTuple):
+    """A message with the id under which it goes out, however often that is tried: readers drop the second one."""
+
+    id: str
+    time: str
+    text: str
+    data: Struct
+
+
+class Outbox:
+    """Messages of one workload in the order in which they were said; safe from every thread."""
+
+    _me: Identity
+
+    def __init__(self, version: str) -> None:
+        """`version` of the SDK; before anything but `count` it must be told who speaks."""
+        self._version = version
+        self.reset()
+
+    def introduce(self, me: Identity) -> None:
+        """Say who speaks."""
+        self._me = me
+
+    def reset(self) -> None:
+        """Empty it, with a lock that nobody holds (also in a forked child)."""
+        self._messages: deque[_Message] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+        self._counts: dict[str, float] = {}
+        self._counted = False
+
+    def join(self) -> None:
+        """Introduce the workload; goes before everything else that waits, and tells its counts again."""
+        me = self._me
+        data = Join(
+            workload=me.name, pid=me.pid, start_time_s=me.start_time_s, targets=me.targets,
+            priority=me.priority, on_silence=me.on_silence, sdk_version=self._version,
+        )  # fmt: skip
+        text = f"{me.name} joined as pid {me.pid} and listens for {', '.join(me.targets)}"
+        self._messages.appendleft(self._message(text, data))
+        self._counted = bool(self._counts)
+
+    def leave(self, reason: str) -> None:
+        """Say the last counts, and goodbye."""
+        self.post_counts()
+        me = self._me
+        data = Leave(workload=me.name, pid=me.pid, start_time_s=me.start_time_s, reason=reason)
+        self._messages.append(self._message(f"{me.name} (pid {me.pid}) left: {reason}", data))
+
+    def accepted(self, directive: Directive) -> None:
+        """The directive was heard."""
+        self._acknowledge(directive, "accepted", directive.speed, f"heard {_named(directive)}")
+
+    def applied(self, directive: Directive, speed: float) -> None:
+        """The loop has reached the directive, and goes on with `speed`: the slowest of all that stand."""
+        self._acknowledge(directive, "applied", speed, f"applied {_named(directive)}, and runs at speed {speed:g}")
+
+    def _acknowledge(
+        self, directive: Directive, stage: Literal["accepted", "applied"], speed: float, text: str
+    ) -> None:
+        data = Acknowledgement(
+            workload=self._me.name, pid=self._me.pid, directive=directive.id, seq=directive.seq,
+            target=directive.target, stage=stage, speed=speed,
+        )  # fmt: skip
+        self._messages.append(self._message(f"{self._me.name} {text}", data))
+
+    def cleaned(self, directive: Directive, freed_bytes: int, *, ok: bool, error: str = "") -> None:
+        """The workload's own cleanup was called."""
+        text = _utf8(error) or f"{self._me.name} freed {freed_bytes} bytes ({directive.cleanup} cleanup)"
+        data = CleanupResult(
+            workload=self._me.name, pid=self._me.pid, directive=directive.id, cleanup=directive.cleanup,
+            freed_bytes=freed_bytes, ok=ok, text=text,
+        )  # fmt: skip
+        self._messages.append(self._message(text, data))
+
+    def count(self, counter: str, amount: float) -> None:
+        """Add to a counter, which holds no more than the wire does: `LARGEST_AMOUNT` up or down.
+
+        :raises ValueError: not a number.
+        """
+        if amount != amount:  # only NaN is not itself; math.isnan takes no large integer
+            raise ValueError(f"the counter {counter!r} cannot count NaN")
+        counter = _utf8(counter)
+        with self._lock:
+            total = self._counts.get(counter, 0) + max(-LARGEST_AMOUNT, min(amount, LARGEST_AMOUNT))
+            self._counts[counter] = float(max(-LARGEST_AMOUNT, min(total, LARGEST_AMOUNT)))
+            self._counted = True
+
+    def post_counts(self) -> None:
+        """Say the counters, if they have changed since they were last said."""
+        with self._lock:
+            if not self._counted:
+                return
+            self._counted = False
+            counts = dict(self._counts)
+        me = self._me
+        data = Counters(workload=me.name, pid=me.pid, start_time_s=me.start_time_s, counts=counts)
+        text = f"{me.name} counted " + ", ".join(f"{name} {value:g}" for name, value in counts.items())
+        self._messages.append(self._message(text, data))
+
+    def __len__(self) -> int:
+        """How many messages wait."""
+        return len(self._messages)
+
+    def commands(self, most: int) -> list[Sequence[str | bytes]]:
+        """The XADDs of the oldest messages; they stay until `sent`."""
+        return [self._command(message) for message in list(self._messages)[:most]]
+
+    def sent(self, count: int) -> None:
+        """The bus has answered about the `count` oldest."""
+        for _ in range(count):
+            self._messages.popleft()
+
+    def _message(self, text: str, data: Struct) -> _Message:
+        """A new message, said now."""
+        return _Message(uuid.uuid4().hex, _now(), text, data)
+
+    def _command(self, message: _Message) -> Sequence[str | bytes]:
+        """The XADD of one message."""
+        subject = f"workload.{self._me.name}"
+        values: tuple[str | bytes, ...] = (
+            message.id, _TYPE_OF[type(message.data)], f"{self._me.host}/{subject}", subject, message.time,
+            message.text, msgspec.json.encode(message.data),
+        )  # fmt: skip
+        fields: list[str | bytes] = [part for pair in zip(ENTRY_FIELDS, values, strict=True) for part in pair]
+        return ["XADD", inbox_key(self._me.shard), "MAXLEN", "~", INBOX_LENGTH, "*", *fields]
+
+
+def _named(directive: Directive) -> str:
+    """A directive in a few words."""
+    return f"{directive.action} at {directive.speed:g} for {directive.target} (seq {directive.seq})"
+
+
+def _utf8(text: str) -> str:
+    """What the program says, as UTF-8 can: a file's name in an error may hold other bytes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _now() -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""The daemon: samples the machine, runs the handlers, keeps the bus."""

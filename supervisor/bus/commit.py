@@ -1,0 +1,129 @@
+"""The commit: all that follows from one input, as one server-side step.
+
+A `Commit` is complete in itself - it names its keys - so it can be sent now, again, or later from the disk spool;
+its token makes a second time do nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from schemas.demand import Demand
+from schemas.envelope import Event
+from supervisor.bus.keys import demands_key, directive_key
+
+_pack = msgspec.msgpack.Encoder().encode
+_to_json = msgspec.json.Encoder().encode
+
+TTL_S = 30
+
+
+class Append(Struct, frozen=True, array_like=True):
+    """An entry for a stream, which then keeps about `keep` entries."""
+
+    stream: str
+    keep: int
+    fields: list[str]
+
+
+class DemandChange(Struct, frozen=True, array_like=True):
+    """What one issuer now wants of a target; `demand` is JSON, empty to withdraw."""
+
+    target: str
+    issuer: str
+    demand: str
+
+
+class HashChange(Struct, frozen=True, array_like=True):
+    """Fields and values in turn for a hash; none of them deletes it. `ttl_ms` 0: it stays."""
+
+    key: str
+    fields: list[str]
+    ttl_ms: int = 0
+
+
+class Acknowledge(Struct, frozen=True, array_like=True):
+    """Entries that a group is done with."""
+
+    stream: str
+    group: str
+    entries: Sequence[str]
+
+
+class Commit(Struct, frozen=True, array_like=True):
+    """Results of one input; ids of directives derive from (`issuer`, `input`, `ordinal`…)."""
+
+    token: str
+    issuer: str
+    input: str
+    ordinal: int
+    host: str
+    time: str
+    appends: Sequence[Append] = ()
+    demands: Sequence[DemandChange] = ()
+    hashes: Sequence[HashChange] = ()
+    acknowledges: Sequence[Acknowledge] = ()
+    #: What every sentence must hold, such as SIMULATED; put before the reason of a directive that does not.
+    mark: str = ""
+
+
+_decode = msgspec.msgpack.Decoder(Commit).decode
+
+
+def append_event(stream: str, keep: int, event: Event) -> Append:
+    """An event as an entry of `stream`; text throughout, since Lua's MessagePack knows no binary type."""
+    return Append(stream, keep, [part if isinstance(part, str) else part.decode() for part in event.fields()])
+
+
+def set_demand(demand: Demand) -> DemandChange:
+    """The demand of an issuer, new or changed."""
+    return DemandChange(demand.target, demand.issuer, _to_json(demand).decode())
+
+
+def to_bytes(commit: Commit) -> bytes:
+    """For the disk spool."""
+    return _pack(commit)
+
+
+def from_bytes(stored: bytes) -> Commit:
+    """From the disk spool."""
+    return _decode(stored)
+
+
+def call_arguments(
+    commit: Commit, *, lease: str, events: str, epoch: int, shard: int, events_kept: int
+) -> tuple[list[str], bytes]:
+    """KEYS and payload of the server-side function `commit`: keys are named once, and then by index from 1."""
+    keys = [lease, events]
+    places: dict[str, int] = {lease: 1, events: 2}
+
+    def place(key: str, *beside: str) -> int:
+        at = places.get(key)
+        if at is None:
+            keys.append(key)
+            keys.extend(beside)
+            at = places[key] = len(keys) - len(beside)
+        return at
+
+    header: list[Any] = [
+        str(epoch), place(commit.token) if commit.token else 0, commit.issuer, commit.input, commit.ordinal,
+        commit.host, commit.time, TTL_S, events_kept, commit.mark,
+    ]  # fmt: skip
+    payload = [
+        header,
+        [[place(append.stream), append.keep, append.fields] for append in commit.appends],
+        [
+            [
+                place(demands_key(commit.host, change.target, shard), directive_key(commit.host, change.target, shard)),
+                change.target,
+                change.issuer,
+                change.demand,
+            ]
+            for change in commit.demands
+        ],
+        [[place(change.key), change.fields, change.ttl_ms] for change in commit.hashes],
+        [[place(done.stream), done.group, done.entries] for done in commit.acknowledges],
+    ]
+    return keys, _pack(payload)

@@ -1,0 +1,34 @@
+"""`flyball throttle`: an operator slows a target down."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from supervisor.cli.options import Duration, Share, as_json, configured, force, target
+
+
+@click.command(epilog="Example: flyball throttle gpu0 --speed 0.5 --for 10m")
+@target
+@click.option("--speed", type=Share(), default=0.5, show_default=True, help="Share of full speed, from 0 to 1.")
+@click.option("--for", "for_s", type=Duration(), default="10m", show_default=True, help="How long; it ends by itself.")
+@force
+@as_json
+@configured
+def command(
+    target: str,
+    speed: float,
+    for_s: float,
+    force: bool,
+    as_json: bool,
+    config_file: Path | None,
+    flags: dict[str, Any],
+) -> int:
+    """Slow TARGET down for a while: gpu0, gpu1 …, host or workload.NAME.
+
+    Waits for the supervisor's answer: exits 1 if it refuses, 3 if it does not answer.
+    """
+    from supervisor.cli.override import request
+
+    arguments = {"speed": speed, "for_s": for_s, "force": force}
+    return request("throttle", target, arguments, as_json=as_json, config_file=config_file, flags=flags)

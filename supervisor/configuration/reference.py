@@ -1,0 +1,87 @@
+"""What can be configured, read from the settings Structs: each key with what it accepts, its default and its meaning.
+
+The meaning is the `#:` comment above a field, so it stands in one place.
+"""
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, get_args, get_origin
+
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields
+
+from supervisor.config import CORE_SECTIONS, Config, WorkloadSection
+from supervisor.configuration.wording import accepted
+
+_COMMENT: Final = "#:"
+
+
+class Setting(Struct, frozen=True):
+    """One key; `default` is `NODEFAULT` where the key must be given."""
+
+    key: str
+    accepts: str
+    default: Any
+    meaning: str
+
+
+class Section(Struct, frozen=True):
+    """A table of the configuration; `header` is as TOML writes it, empty for the top level."""
+
+    header: str
+    meaning: str
+    settings: tuple[Setting, ...]
+
+
+def reference(handler_sections: Mapping[str, type[Struct]]) -> list[Section]:
+    """Every section: the top level, the core's, the declared workloads, then the handlers' own."""
+    top = [one for one in _settings(Config) if one.key == "dry_run"]
+    return [
+        Section("", "What stands above every table.", tuple(top)),
+        *(_section(f"[{name}]", kind) for name, kind in CORE_SECTIONS.items()),
+        _section("[[workload]]", WorkloadSection),
+        *(_section(f"[{name}]", kind) for name, kind in sorted(handler_sections.items()) if fields(kind)),
+    ]
+
+
+def _section(header: str, kind: type[Struct]) -> Section:
+    meaning = inspect.getdoc(kind) or ""
+    meaning = meaning.removeprefix(f"`{header}`").lstrip(":; ")
+    return Section(header, meaning[:1].upper() + meaning[1:], tuple(_settings(kind)))
+
+
+def _settings(kind: type[Struct], prefix: str = "") -> Iterator[Setting]:
+    meanings = _meanings(kind)
+    for field in fields(kind):
+        bare = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        key = prefix + field.encode_name
+        if isinstance(bare, type) and issubclass(bare, Struct):
+            yield from _settings(bare, f"{key}.")
+            continue
+        default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+        yield Setting(key, accepted(field.type), default, meanings.get(field.name, ""))
+
+
+def _meanings(kind: type[Struct]) -> dict[str, str]:
+    """The `#:` comment above (or behind) each field of a class, by the field's name."""
+    source = inspect.getsource(sys.modules[kind.__module__])
+    lines = source.splitlines()
+    classes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
+    body = next(node.body for node in classes if node.name == kind.__name__)
+    return {
+        node.target.id: _comment(lines, node.lineno - 1)
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+
+
+def _comment(lines: list[str], at: int) -> str:
+    found: list[str] = []
+    for line in reversed(lines[:at]):
+        if not line.strip().startswith(_COMMENT):
+            break
+        found.insert(0, line.strip().removeprefix(_COMMENT).strip())
+    _, behind, text = lines[at].partition(_COMMENT)
+    return " ".join(found) if found else text.strip() if behind else ""

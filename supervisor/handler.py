@@ -1,0 +1,202 @@
+"""The door of every handler: what it may import from here, what comes in, and what it may return.
+
+A handler consumes streams and returns `Decisions`; the runtime commits them in one step with the acknowledgement of
+the input. It finds handlers by the entry point group `flyball.handlers`; each entry is a subclass of `Handler`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from schemas.command import Command
+from schemas.demand import Demand
+from schemas.envelope import Event
+from schemas.sample import Sample
+
+__all__ = [
+    "Context",
+    "Decisions",
+    "Declared",
+    "Draft",
+    "Edge",
+    "Handler",
+    "NoSettings",
+    "Record",
+    "Stream",
+    "Versioned",
+    "Withdrawal",
+    "read_snapshot",
+]
+
+Stream = Literal["samples", "events", "inbox", "commands"]
+
+
+class Draft(Struct, frozen=True):
+    """An event to be said; the runtime adds id, source and time. `text` is one plain sentence for people."""
+
+    type: str
+    subject: str
+    text: str
+    data: Struct
+
+
+class Withdrawal(Struct, frozen=True):
+    """An issuer no longer demands anything of a target."""
+
+    issuer: str
+    target: str
+
+
+class Record(Struct, frozen=True):
+    """A change of the hash `flyball:<kind>:{shard}:<name>`: sets `fields`, or deletes the hash where that is None."""
+
+    kind: Literal["workload", "reservation", "override"]
+    name: str
+    fields: dict[str, str] | None
+    ttl_s: float | None = None
+
+
+class Decisions(Struct, frozen=True):
+    """What a handler makes of one input; all of it is committed at once, or nothing."""
+
+    events: Sequence[Draft] = ()
+    demands: Sequence[Demand | Withdrawal] = ()
+    commands: Sequence[Command] = ()
+    records: Sequence[Record] = ()
+
+
+class Edge(Struct, frozen=True):
+    """A threshold near which the sampler looks more often: `figure` within `margin` below `value`, and approaching.
+
+    The figures are temperature_celsius, memory_used_percent (a GPU's) and host_memory_used_percent.
+    """
+
+    figure: Literal["temperature_celsius", "memory_used_percent", "host_memory_used_percent"]
+    value: float
+    margin: float = 5.0
+
+
+class Declared(Struct, frozen=True, kw_only=True):
+    """A workload as the configuration declares it, as far as handlers need it."""
+
+    name: str
+    targets: tuple[str, ...] = ()
+    priority: int = 5
+    may: tuple[str, ...] = ()
+
+
+class NoSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of a handler that has none."""
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """What surrounds an input: who we are, and what time it was when the input was taken.
+
+    `wall_s` is Unix time, `monotonic_s` CLOCK_MONOTONIC. `replaying` is true while the past is re-read after a start:
+    the results are then thrown away, and effects must not act. `stream` names the stream, `entry` the id in it.
+    """
+
+    host: str
+    boot_id: str
+    stream: Stream
+    entry: str
+    wall_s: float
+    monotonic_s: float
+    replaying: bool = False
+    dry_run: bool = False
+
+
+class Versioned(Protocol):
+    """A handler's state, a Struct; `version` changes when an older one would be misread."""
+
+    version: int
+
+
+V = TypeVar("V", bound=Versioned)
+
+
+def read_snapshot(snapshot: bytes, kind: type[V], version: int) -> V:
+    """The state in a snapshot that was made by `msgspec.msgpack.encode`.
+
+    :raises ValueError: it is damaged, or of another version.
+    """
+    try:
+        state = msgspec.msgpack.decode(snapshot, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a {kind.__name__}: {error}") from error
+    if state.version != version:
+        raise ValueError(f"the snapshot has version {state.version}, not {version}")
+    return state
+
+
+class Handler(ABC):
+    """An independent consumer of one or more streams.
+
+    One coroutine runs a handler, one input at a time and in the order of each stream, so it needs no locks. An
+    exception means that this input failed: it is tried again with back-off, and after 5 failures it goes to the
+    dead-letter stream. `schemas.envelope.MalformedEntry` sends it there at once.
+    """
+
+    #: Unique name: consumer group, issuer of demands, section of the configuration.
+    name: ClassVar[str]
+    streams: ClassVar[tuple[Stream, ...]]
+    #: Types that it wants; anything else on its streams is acknowledged unseen. Empty means all.
+    types: ClassVar[frozenset[str]] = frozenset()
+    #: The schema of its section `[<name>]` in the configuration. It may have a method `problems() -> list[str]`
+    #: that checks across fields; each string starts with the key it is about.
+    settings: ClassVar[type[Struct]] = NoSettings
+
+    @abstractmethod
+    def __init__(self, settings: Any, declared: Sequence[Declared]) -> None:
+        """Start from nothing, with settings of type `settings` and the declared workloads."""
+
+    @abstractmethod
+    async def handle(self, event: Event, context: Context) -> Decisions | None:
+        """Decide on one input; None means that nothing follows from it."""
+
+    def snapshot(self) -> bytes:
+        """State that must survive a restart; the runtime stores it with the position of each stream."""
+        return b""
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take up the state of an earlier `snapshot()`.
+
+        :raises ValueError: it cannot be used; the handler then starts from nothing.
+        """
+        if snapshot:
+            raise ValueError(f"{self.name} keeps no state, but has a snapshot of {len(snapshot)} bytes")
+
+    def missed(self, stream: Stream, context: Context) -> Decisions | None:
+        """Entries of `stream` were trimmed away unseen: void what depends on them."""
+        return None
+
+    def tick(self, context: Context) -> Decisions | None:
+        """Called about once a second without an input, for what must end by itself even when nothing arrives."""
+        return None
+
+    def demands(self) -> Sequence[Demand]:
+        """Everything that it demands now; said again after a start and whenever the bus was away."""
+        return ()
+
+    def edges(self) -> Sequence[Edge]:
+        """Thresholds near which the sampler should look more often."""
+        return ()
+
+    def view(self) -> dict[str, Any]:
+        """What `flyball status` shows of it: plain JSON values, cheap to make.
+
+        Known keys are `targets` (target → {state, reason}), `workloads`, `registered` (pid → (start_time_s, name)) and
+        `overrides`; `supervisor/runtime/status.py` joins those of all handlers.
+        """
+        return {}
+
+
+def sample_of(event: Event) -> Sample:
+    """The sample in an event of the stream `samples`.
+
+    :raises MalformedEntry: when it is not one.
+    """
+    return event.decode(Sample)

@@ -1,0 +1,1 @@
+"""Runs the handlers: groups, retries, dead letters, snapshots, the lease."""

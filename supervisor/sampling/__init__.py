@@ -1,0 +1,1 @@
+"""Reads the machine - NVML, host, processes, pressure - into one sample a tick."""

@@ -1,0 +1,117 @@
+"""Every benchmark runs, says how to be run, and writes rows in the one format; none of their figures is asserted."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from bench import daemon, loop, start, throughput
+from bench.chains import Bare, Raw, ours
+from bench.peers import environment
+from bench.report import Report, options
+from bench.rig import rig
+from bench.server import private_server
+from tests.tools import require_tool
+
+ROOT = Path(__file__).parents[2]
+BENCHES = ("daemon", "loop", "sampling", "start", "throughput")
+#: The other modules of the room: what the benchmarks share.
+PARTS = {"__init__", "chains", "listener", "report", "rig", "running", "samples", "server"}
+
+
+def test_the_table_of_this_file_holds_every_benchmark() -> None:
+    assert {path.stem for path in (ROOT / "bench").glob("*.py")} == {*BENCHES, *PARTS}
+
+
+@pytest.mark.parametrize("bench", BENCHES)
+def test_says_how_it_is_run(bench: str) -> None:
+    command = [sys.executable, str(ROOT / "bench" / f"{bench}.py"), "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert {"--quick", "--json"} <= set(run.stdout.split())
+
+
+@pytest.mark.parametrize("bench", BENCHES)
+def test_is_described_in_the_readme(bench: str) -> None:
+    text = (ROOT / "bench" / "README.md").read_text("utf-8")
+    assert f"## {bench}.py" in text
+    assert f".venv/bin/python bench/{bench}.py" in text
+
+
+def test_the_readme_says_how_to_get_the_peers() -> None:
+    assert environment.HOW_TO in (ROOT / "bench" / "README.md").read_text("utf-8")
+    assert environment.HOW_TO in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def test_a_missing_peer_is_said_with_the_command_that_gets_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment, "_ROOT", tmp_path)
+
+    async def ask() -> object:
+        async with environment.peer("faststream_chain") as program:
+            return program
+
+    assert asyncio.run(ask()) is None
+    assert environment.HOW_TO in capsys.readouterr().err
+
+
+def test_each_chain_hears_of_every_sample() -> None:
+    require_tool("redis-server")
+
+    async def run(url: str) -> list[list[float]]:
+        payload = b"x" * 8000
+        async with (
+            rig(url) as supervisor, Bare(url, payload) as bare, Raw(url, payload) as raw, ours(supervisor) as chain,
+        ):  # fmt: skip
+            return [await each.go(7) for each in (chain, bare, raw)]
+
+    with private_server() as url, asyncio.Runner(loop_factory=uvloop.Loop) as runner:
+        spent = runner.run(run(url))
+    assert [len(each) for each in spent] == [7, 7, 7]
+    assert all(seconds > 0 for each in spent for seconds in each)
+
+
+def test_the_rows_of_the_loop_hold_what_was_measured() -> None:
+    rows = Report("loop", options("", []))
+    loop.add_rows(rows, {"ours": [[2e-4, 2e-4]], "bare": [[1e-4, 1e-4]], "raw": [[5e-5, 5e-5]]}, 7900)
+    beside_bare, beside_raw, beside_peer = rows.rows[:3]
+    assert (beside_bare.ours, beside_bare.floor, beside_bare.ratio) == (200, 100, 2)
+    assert beside_bare.met is False
+    assert (beside_raw.ratio, beside_raw.met) == (4, None)
+    assert (beside_peer.peer, beside_peer.met) == (None, None)
+
+
+def test_every_event_of_a_throughput_run_is_handled() -> None:
+    require_tool("redis-server")
+    with private_server() as url, asyncio.Runner(loop_factory=uvloop.Loop) as runner:
+        rates = runner.run(throughput.measure(url, rounds=1, count=300, peers=False))
+    rows = Report("throughput", options("", []))
+    throughput.add_rows(rows, rates)
+    assert {name: {every: len(figures) for every, figures in each.items()} for name, each in rates.items()} == {
+        "bare": {100: 1, 1: 1},
+        "ours": {100: 1, 1: 1},
+    }
+    assert [row.goal for row in rows.rows] == ["≥ 0.5 × floor", "≥ 4 × peer", None, None]
+
+
+def test_the_rows_of_the_daemon_say_what_it_costs_beside_each_peer() -> None:
+    rows = Report("daemon", options("", []))
+    figures = {
+        "ours": daemon.Figures(0.5, 50, 0.1, 1.6), "bus": daemon.Figures(0.2, 6, 0, 0),
+        "plain loop": daemon.Figures(2, 25, 0, 0),
+    }  # fmt: skip
+    daemon.add_rows(rows, figures)
+    assert [(row.figure, row.met) for row in rows.rows if row.goal] == [
+        ("CPU", True), ("PSS", True), ("growth of RSS", True), ("growth of PSS", False),
+        ("CPU", None), ("CPU", True),
+    ]  # fmt: skip
+
+
+def test_the_rows_of_a_start_are_in_milliseconds() -> None:
+    rows = Report("start", options("", []))
+    start.add_rows(rows, {"python": [0.01, 0.01], "status": [0.1, 0.1], "start": [2.0, 2.0]})
+    assert [(row.ours, row.met) for row in rows.rows] == [(100, True), (2000, False), (100, None), (2000, None)]

@@ -1,0 +1,1 @@
+"""The configuration: layers, problems, paths and the settings table."""

@@ -1,0 +1,1 @@
+"""The whole of Flyball: the real daemon, real programs, a mock driver."""

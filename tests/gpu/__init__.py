@@ -1,0 +1,1 @@
+"""What only a real NVIDIA GPU can show; skipped by name elsewhere."""

@@ -56,6 +56,16 @@ def directive_key(host: str, target: str, shard: int = 0) -> str:
     return f"flyball:directive:{{{shard}}}:{host}:{target}"
 
 
+def reservation_key(host: str, shard: int = 0) -> str:
+    """Hash with the ledger of a host: allocation id → `Reservation` as JSON."""
+    return f"flyball:reservation:{{{shard}}}:{host}"
+
+
+def memory_channel(host: str) -> str:
+    """Channel with every `LedgerAnswer` of a host: who asked finds their own by `request`."""
+    return f"flyball:memory:{host}"
+
+
 def throttle_channel(host: str, target: str) -> str:
     """Channel with every change of a directive, and the same one again every 10 s."""
     return f"flyball:throttle:{host}:{target}"
@@ -140,6 +150,67 @@ class CleanupResult(Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
+class Reserve(Struct, frozen=True, kw_only=True):
+    """Memory is asked for: all `parts` (target → bytes; VRAM of a card, or RAM as `host`) or nothing.
+
+    The reservation ends after `ttl_s`, or with the process (`pid`, `start_time_s`) where one is named (`pid` > 0).
+    With `exclusive_start` it is granted only while no other one is in its start-up on the same cards.
+    """
+
+    allocation_id: Name
+    owner: Name
+    parts: dict[Target, Annotated[int, Meta(gt=0, le=2**50)]]
+    pid: Pid = 0
+    start_time_s: Seconds = 0.0
+    ttl_s: Annotated[float, Meta(gt=0, le=10**9)] | None = None
+    exclusive_start: bool = False
+
+
+class Started(Struct, frozen=True, kw_only=True):
+    """The owner of a reservation with `exclusive_start` has started up: the next one may."""
+
+    allocation_id: Name
+
+
+class Release(Struct, frozen=True, kw_only=True):
+    """A reservation is given back."""
+
+    allocation_id: Name
+
+
+class Reservation(Struct, frozen=True, kw_only=True):
+    """An entry of the ledger, as it stands in `reservation_key`."""
+
+    allocation_id: Name
+    owner: Name
+    parts: dict[Target, Count]
+    #: id of the request that it answers
+    request: str
+    #: Unix times
+    since_s: Seconds
+    expires_s: Seconds | None = None
+    pid: Pid = 0
+    start_time_s: Seconds = 0.0
+    #: in its start-up, which no other one may begin on the same cards
+    starting: bool = False
+
+
+class LedgerAnswer(Struct, frozen=True, kw_only=True):
+    """What became of a request to the ledger, or of a reservation that ended by itself; `text` says it to people.
+
+    duplicate: there is one of that name (or, by the same request, this very one: then it is `reserved`) · unknown:
+    there is none of that name. `available` is what could be had now (target → bytes), `holders` who has the rest.
+    """
+
+    request: str
+    allocation_id: Name
+    outcome: Literal["reserved", "denied", "duplicate", "started", "released", "expired", "unknown"]
+    text: str = ""
+    reservation: Reservation | None = None
+    available: dict[Target, Whole] = {}
+    holders: tuple[Reservation, ...] = ()
+
+
 #: The `type` of an inbox entry, and the Struct in its `data`.
 INBOX_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.workload.join": Join,
@@ -147,4 +218,7 @@ INBOX_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.workload.acknowledge": Acknowledgement,
     "flyball.workload.count": Counters,
     "flyball.workload.cleaned": CleanupResult,
+    "flyball.memory.reserve": Reserve,
+    "flyball.memory.started": Started,
+    "flyball.memory.release": Release,
 }

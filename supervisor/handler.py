@@ -15,20 +15,30 @@ from schemas.command import Command
 from schemas.demand import Demand
 from schemas.envelope import Event
 from schemas.sample import Sample
+from schemas.workload import Release, Reserve, Started
+from supervisor.route import Answered, Asked, GpuQuery, Nothing, Refusal, Route
 
 __all__ = [
+    "Answered",
+    "Asked",
     "Context",
     "Decisions",
     "Declared",
     "Draft",
     "Edge",
+    "GpuQuery",
     "Handler",
+    "LedgerEntry",
     "NoSettings",
+    "Nothing",
     "Record",
+    "Refusal",
+    "Route",
     "Stream",
     "Versioned",
     "Withdrawal",
     "read_snapshot",
+    "sample_of",
 ]
 
 Stream = Literal["samples", "events", "inbox", "commands"]
@@ -53,10 +63,22 @@ class Withdrawal(Struct, frozen=True):
 class Record(Struct, frozen=True):
     """A change of the hash `flyball:<kind>:{shard}:<name>`: sets `fields`, or deletes the hash where that is None."""
 
-    kind: Literal["workload", "reservation", "override"]
+    kind: Literal["workload", "capacity", "override"]
     name: str
     fields: dict[str, str] | None
     ttl_s: float | None = None
+
+
+class LedgerEntry(Struct, frozen=True, kw_only=True):
+    """A change of the ledger of reservations, which the server itself allows or denies in the step that commits it.
+
+    `request` is the id under which it was asked for: the same one again gets the same answer. `reason` is for a
+    release that nobody asked for, such as the end of the owner's process.
+    """
+
+    request: str
+    change: Reserve | Release | Started
+    reason: str = ""
 
 
 class Decisions(Struct, frozen=True):
@@ -66,6 +88,7 @@ class Decisions(Struct, frozen=True):
     demands: Sequence[Demand | Withdrawal] = ()
     commands: Sequence[Command] = ()
     records: Sequence[Record] = ()
+    ledger: Sequence[LedgerEntry] = ()
 
 
 class Edge(Struct, frozen=True):
@@ -148,6 +171,9 @@ class Handler(ABC):
     #: The schema of its section `[<name>]` in the configuration. It may have a method `problems() -> list[str]`
     #: that checks across fields; each string starts with the key it is about.
     settings: ClassVar[type[Struct]] = NoSettings
+    #: Seconds between snapshots; a larger state is stored less often, and what came since is read again. Samples stay
+    #: in their stream for ten minutes.
+    snapshot_every_s: ClassVar[float] = 10.0
 
     @abstractmethod
     def __init__(self, settings: Any, declared: Sequence[Declared]) -> None:
@@ -185,6 +211,17 @@ class Handler(ABC):
         """Thresholds near which the sampler should look more often."""
         return ()
 
+    def reconfigure(self, settings: Any) -> bool:
+        """Take up other settings of type `settings`, already checked, without losing state.
+
+        Returns whether they hold from now on; False means that they do at the next start.
+        """
+        return False
+
+    def routes(self) -> Sequence[Route]:
+        """Resources of the HTTP API that it brings; asked for once."""
+        return ()
+
     def view(self) -> dict[str, Any]:
         """What `flyball status` shows of it: plain JSON values, cheap to make.
 
@@ -194,9 +231,15 @@ class Handler(ABC):
         return {}
 
 
+_decoded: tuple[bytes, Sample] | None = None
+
+
 def sample_of(event: Event) -> Sample:
-    """The sample in an event of the stream `samples`.
+    """The sample in an event of the stream `samples`; every handler reads the same one, so the last one is kept.
 
     :raises MalformedEntry: when it is not one.
     """
-    return event.decode(Sample)
+    global _decoded  # noqa: PLW0603 - a cache of one immutable value
+    if _decoded is None or _decoded[0] != event.data:
+        _decoded = (event.data, event.decode(Sample))
+    return _decoded[1]

@@ -6,7 +6,6 @@ import heapq
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from supervisor.bus.commit import Commit, HashChange
 from supervisor.bus.consume import Consumer, Delivery
@@ -16,8 +15,6 @@ from supervisor.handler import Handler, Stream
 from supervisor.runtime.results import Origin
 
 _log = logging.getLogger(__name__)
-
-EVERY_S: Final = 10.0
 
 
 class Snapshots:
@@ -31,7 +28,7 @@ class Snapshots:
         self._key = snapshot_key(origin.host, handler.name, origin.shard)
         self._positions: dict[Stream, str] = {}
         self._written: dict[Stream, str] = {}
-        self._next_s = clock.monotonic() + EVERY_S
+        self._next_s = clock.monotonic() + handler.snapshot_every_s
         self._restored = False
 
     def read(self, stream: Stream, entry: str) -> None:
@@ -51,7 +48,7 @@ class Snapshots:
         """A commit that stores the state, when it is time (or `now`) and something was read since."""
         if self._positions == self._written or not (now or self._clock.monotonic() >= self._next_s):
             return None
-        self._next_s = self._clock.monotonic() + EVERY_S
+        self._next_s = self._clock.monotonic() + self._handler.snapshot_every_s
         try:
             state = base64.b64encode(self._handler.snapshot()).decode()
         except Exception as error:  # noqa: BLE001 - a handler may fail in any way; its decisions go out all the same

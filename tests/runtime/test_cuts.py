@@ -14,7 +14,7 @@ import pytest
 from schemas.envelope import Event
 from supervisor.bus.connection import Command, Connection
 from supervisor.bus.keys import inbox_key
-from supervisor.runtime import snapshots
+from supervisor.handler import Handler
 from tests.runtime.rig import Toy, World, an_input, eventually, life
 
 INPUTS: Final = [
@@ -75,7 +75,7 @@ class _Fragile(Connection):
 def snapshots_every(seconds: float) -> Iterator[None]:
     """Each turn, or only the first."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "EVERY_S", seconds)
+        patch.setattr(Handler, "snapshot_every_s", seconds)
         patch.setattr("supervisor.runtime.runner.RETRY_AFTER_S", (0.0, 0.0, 0.0, 0.0))
         yield
 

@@ -11,7 +11,6 @@ from schemas.event import HandlerFailed, StreamGap
 from supervisor.bus.keys import events_key, inbox_key, snapshot_key
 from supervisor.handler import Context, Decisions, Draft, Handler, Record, Stream
 from supervisor.runtime import runner as runner_module
-from supervisor.runtime import snapshots
 from tests.runtime.rig import HOST, SAID, Said, Toy, World, an_input, eventually, life, until
 
 
@@ -317,7 +316,7 @@ async def test_a_stream_that_was_quiet_at_the_snapshot_is_shown_again_too(world:
 
 
 async def test_a_snapshot_is_stored_now_and_then(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "EVERY_S", 0.0)
+    monkeypatch.setattr(Handler, "snapshot_every_s", 0.0)
     async with life(world, Toy()):
         for n in range(3):
             await world.tell(an_input(n))

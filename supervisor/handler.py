@@ -16,7 +16,7 @@ from schemas.demand import Demand
 from schemas.envelope import Event
 from schemas.sample import Sample
 from schemas.workload import Release, Reserve, Started
-from supervisor.route import Answered, Asked, GpuQuery, Nothing, Refusal, Route
+from supervisor.route import Answered, Asked, Example, GpuQuery, Nothing, Refusal, Route
 
 __all__ = [
     "Answered",
@@ -26,6 +26,7 @@ __all__ = [
     "Declared",
     "Draft",
     "Edge",
+    "Example",
     "GpuQuery",
     "Handler",
     "LedgerEntry",

@@ -14,7 +14,7 @@ from schemas.workload import LedgerAnswer
 if TYPE_CHECKING:
     from supervisor.handler import Decisions
 
-__all__ = ["Asked", "GpuQuery", "Nothing", "Refusal", "Route", "find_gpu"]
+__all__ = ["Answered", "Asked", "Example", "GpuQuery", "Nothing", "Refusal", "Route", "find_gpu"]
 
 GpuId = Annotated[str, Meta(min_length=1, max_length=64, description="index, UUID or PCI bus id of a card")]
 
@@ -51,12 +51,14 @@ class Asked(Struct, frozen=True, kw_only=True):
     query: Any = Nothing()
     path: Any = Nothing()
     body: Any = Nothing()
-    #: in lower case
+    #: the request's headers; names are compared without regard to case
     headers: Mapping[str, str] = field(default_factory=dict)
     #: who asks, for events: `api` and the address of the client
     who: str = "api"
     #: the latest full sample
     latest: Sample | None = None
+    #: the settings in force, by section of the configuration
+    settings: Mapping[str, Struct] = field(default_factory=dict)
     #: Commits what the handler that brought the route decides, and returns the ledger's answers to `Decisions.ledger`,
     #: in order. :raises Refusal: 503 while the bus is away.
     decide: "Callable[[Decisions], Awaitable[Sequence[LedgerAnswer]]] | None" = None
@@ -67,6 +69,14 @@ class Asked(Struct, frozen=True, kw_only=True):
         :raises Refusal: 404 where there is no such card, 503 before the first sample.
         """
         return find_gpu(self.latest, self.query.gpu_id)
+
+
+class Example(Struct, frozen=True, kw_only=True):
+    """Values for a request, each of the type that the route asks for; None leaves out what need not be given."""
+
+    query: Struct | None = None
+    path: Struct | None = None
+    body: Struct | None = None
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -87,8 +97,14 @@ class Route(Struct, frozen=True, kw_only=True):
     path_kind: type[Struct] = Nothing
     body: type[Struct] | None = None
     status: int = 200
+    #: what it may also answer where all is well: status → the type of the body
+    further: Mapping[int, Any] = field(default_factory=dict)
     #: what else it may answer beside what the server itself does, status → when
     problems: Mapping[int, str] = field(default_factory=dict)
+    #: request headers that it reads, name → what for
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: a request that is worth showing; a test sends it
+    example: Example | None = None
 
     @property
     def changes(self) -> bool:
@@ -97,9 +113,10 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 class Answered(Struct, frozen=True, kw_only=True):
-    """An answer with headers of its own, such as an ETag."""
+    """An answer with headers of its own, such as an ETag, or with another status than the route's."""
 
     body: Any
+    status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

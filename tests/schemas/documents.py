@@ -32,6 +32,8 @@ def conforming(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> st.
             return st.none()
         case {"type": "boolean"}:
             return st.booleans()
+        case {"type": "integer", "exclusiveMinimum": below}:
+            return st.integers(below + 1, schema.get("maximum", 2**70))
         case {"type": "integer"}:
             return st.integers(schema.get("minimum"), schema.get("maximum", 2**70))
         case {"type": "number"}:
@@ -46,7 +48,8 @@ def conforming(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> st.
         case {"type": "object", "properties": properties}:
             return _objects(properties, schema.get("required", []), definitions)
         case {"type": "object", "additionalProperties": values}:
-            return st.dictionaries(texts, conforming(values, definitions), max_size=3)
+            names = conforming({"type": "string", **schema.get("propertyNames", {})}, definitions)
+            return st.dictionaries(names, conforming(values, definitions), max_size=3)
         case {"type": "object"}:
             return st.dictionaries(texts, json_values, max_size=3)
     raise NotImplementedError(f"the generator does not know {schema}")

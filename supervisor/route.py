@@ -76,7 +76,7 @@ class Example(Struct, frozen=True, kw_only=True):
 
     query: Struct | None = None
     path: Struct | None = None
-    body: Struct | None = None
+    body: Any = None
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -95,7 +95,8 @@ class Route(Struct, frozen=True, kw_only=True):
     call: Callable[[Asked], Any]
     query: type[Struct] = Nothing
     path_kind: type[Struct] = Nothing
-    body: type[Struct] | None = None
+    #: a Struct, or any type that msgspec has a schema for; None takes none
+    body: Any = None
     status: int = 200
     #: what it may also answer where all is well: status → the type of the body
     further: Mapping[int, Any] = field(default_factory=dict)

@@ -1,0 +1,86 @@
+"""`/api/events`: what is decided or noticed, as it happens, by Server-Sent Events.
+
+    curl -N http://127.0.0.1:8470/api/events?type=flyball.gpu.*&backfill=10
+
+Each event is one JSON object, the line that `flyball events --json` prints, with the id of its entry in the stream. Who
+comes back with that id in `Last-Event-ID` gets what he missed first: no gap, and nothing twice.
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Meta, Struct
+
+from supervisor.api.feed import Feed, FeedFull, Subscriber, Wanted
+from supervisor.api.problems import problem
+from supervisor.api.sse import MEDIA_TYPE, Position
+
+LAST_EVENT_ID: Final = "Last-Event-ID"
+#: How long a browser waits before it comes back.
+_RETRY: Final = b"retry: 1000\n\n"
+_HEADERS: Final = {
+    hdrs.CACHE_CONTROL: "no-store",
+    "X-Accel-Buffering": "no",  # nginx would hold events back to fill a buffer
+}
+
+Pattern = Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which events."""
+
+    #: these types alone; `*` stands for anything
+    type: Annotated[tuple[Pattern, ...], Meta(max_length=20, description="types; `*` stands for anything")] = ()
+    #: about these subjects alone, such as `gpu0`
+    subject: Annotated[tuple[Pattern, ...], Meta(max_length=20, description="subjects, such as `gpu0`")] = ()
+    #: what came after it comes first; for clients that cannot send `Last-Event-ID`, which wins over it
+    since: Annotated[str, Meta(max_length=41, description="id of an event, or Unix time in milliseconds")] = ""
+    #: without `since`: so many of the past come first
+    backfill: Annotated[int, Meta(ge=0, le=1000, description="so many of the past come first")] = 0
+
+
+def routes(feed: Feed) -> list[web.RouteDef]:
+    """`feed` has the subscribers; who closes the server closes it first, or each of them is waited for."""
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        try:
+            query = _query(request)
+            since = request.headers.get(LAST_EVENT_ID) or query.since
+            after = Position.read(since) if since else None
+        except ValueError as error:
+            return problem(400, str(error))
+        subscriber = Subscriber(Wanted(query.type, query.subject), chunked=request.version >= (1, 1))
+        response = web.StreamResponse(headers=_HEADERS | {hdrs.CONTENT_TYPE: MEDIA_TYPE})
+        try:
+            async with feed.subscribed(subscriber):
+                await response.prepare(request)
+                await response.write(_RETRY)
+                subscriber.open(request.transport)
+                await feed.serve(subscriber, response.write, after, query.backfill)
+        except FeedFull:
+            detail = "there are as many listeners to the events as this server takes; try again later"
+            return problem(503, detail, {hdrs.RETRY_AFTER: "10"})
+        except TimeoutError:
+            subscriber.cut_off()
+        except ConnectionError:
+            pass  # he is gone
+        return response
+
+    return [web.get("/api/events", follow, allow_head=False)]
+
+
+def _query(request: web.Request) -> EventsQuery:
+    """The query, checked.
+
+    :raises ValueError: it is not one.
+    """
+    given = {
+        name: values if name in ("type", "subject") else values[-1]
+        for name in request.query
+        if (values := request.query.getall(name))
+    }
+    try:
+        return msgspec.convert(given, EventsQuery, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the query of /api/events cannot be used: {error}") from error

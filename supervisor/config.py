@@ -4,7 +4,7 @@
 a section of its own (`Handler.settings`), so the thresholds of the ladder stand in `[throttle]`, not here.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -67,6 +67,9 @@ class BusSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class SamplingSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[sampling]`: how often the machine is looked at."""
+
+    #: What can be changed while it runs.
+    live: ClassVar[frozenset[str]] = frozenset({"interval_s", "fast_interval_s", "top_processes"})
 
     #: Time between two looks at the machine.
     interval_s: Annotated[float, Meta(ge=0.05, le=60)] = 1.0

@@ -7,6 +7,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from msgspec import NODEFAULT, Struct
@@ -19,9 +20,10 @@ _COMMENT: Final = "#:"
 
 
 class Setting(Struct, frozen=True):
-    """One key; `default` is `NODEFAULT` where the key must be given."""
+    """One key; `kind` is its type, and `default` is `NODEFAULT` where the key must be given."""
 
     key: str
+    kind: Any
     accepts: str
     default: Any
     meaning: str
@@ -37,7 +39,7 @@ class Section(Struct, frozen=True):
 
 def reference(handler_sections: Mapping[str, type[Struct]]) -> list[Section]:
     """Every section: the top level, the core's, the declared workloads, then the handlers' own."""
-    top = [one for one in _settings(Config) if one.key == "dry_run"]
+    top = [one for one in settings_of(Config) if one.key == "dry_run"]
     return [
         Section("", "What stands above every table.", tuple(top)),
         *(_section(f"[{name}]", kind) for name, kind in CORE_SECTIONS.items()),
@@ -49,32 +51,41 @@ def reference(handler_sections: Mapping[str, type[Struct]]) -> list[Section]:
 def _section(header: str, kind: type[Struct]) -> Section:
     meaning = inspect.getdoc(kind) or ""
     meaning = meaning.removeprefix(f"`{header}`").lstrip(":; ")
-    return Section(header, meaning[:1].upper() + meaning[1:], tuple(_settings(kind)))
+    return Section(header, meaning[:1].upper() + meaning[1:], tuple(settings_of(kind)))
 
 
-def _settings(kind: type[Struct], prefix: str = "") -> Iterator[Setting]:
+def settings_of(kind: type[Struct], prefix: str = "") -> Iterator[Setting]:
+    """Every key of a section; those of a table in it with `prefix` and its name before them."""
     meanings = _meanings(kind)
     for field in fields(kind):
         bare = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
         key = prefix + field.encode_name
         if isinstance(bare, type) and issubclass(bare, Struct):
-            yield from _settings(bare, f"{key}.")
+            yield from settings_of(bare, f"{key}.")
             continue
         default = field.default if field.default_factory is NODEFAULT else field.default_factory()
-        yield Setting(key, accepted(field.type), default, meanings.get(field.name, ""))
+        yield Setting(key, field.type, accepted(field.type), default, meanings.get(field.name, ""))
 
 
 def _meanings(kind: type[Struct]) -> dict[str, str]:
     """The `#:` comment above (or behind) each field of a class, by the field's name."""
-    source = inspect.getsource(sys.modules[kind.__module__])
-    lines = source.splitlines()
-    classes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
-    body = next(node.body for node in classes if node.name == kind.__name__)
+    lines, classes = _source(kind.__module__)
     return {
         node.target.id: _comment(lines, node.lineno - 1)
-        for node in body
+        for node in classes.get(kind.__name__, ())
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
+
+
+@cache
+def _source(module: str) -> tuple[list[str], dict[str, list[ast.stmt]]]:
+    """The lines of a module, and the body of each class in it."""
+    try:
+        source = inspect.getsource(sys.modules[module])
+    except OSError:  # compiled, or made at run time
+        return [], {}
+    classes = {node.name: node.body for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)}
+    return source.splitlines(), classes
 
 
 def _comment(lines: list[str], at: int) -> str:

@@ -24,6 +24,7 @@ class Schedule:
         self._start_s = start_s
         self._interval_s = interval_s
         self._index = 0
+        self._begun_s: float | None = None
 
     @property
     def due_s(self) -> float:
@@ -32,11 +33,20 @@ class Schedule:
 
     def begin(self, now_s: float) -> None:
         """A tick begins now: it stands for every one that was missed up to now."""
+        self._begun_s = now_s
         self._index = max(self._index, self._reached(now_s)) + 1
 
     def end(self, now_s: float) -> None:
         """It has ended: of the ticks that it has taken the time of, only the last is made up for."""
         self._index = max(self._index, self._reached(now_s))
+
+    def change(self, interval_s: float) -> None:
+        """Ticks are so far apart from now on; the next one is due when the shorter of both intervals has passed."""
+        if interval_s == self._interval_s:
+            return
+        if self._begun_s is not None:
+            self._start_s = self._begun_s + min(interval_s, self._interval_s)
+        self._interval_s, self._index = interval_s, 0
 
     def _reached(self, now_s: float) -> int:
         return int((now_s - self._start_s) // self._interval_s)
@@ -62,6 +72,10 @@ class Watch:
     def __init__(self, edges: Sequence[Edge]) -> None:
         self._edges = tuple(edges)
         self._previous: dict[tuple[Edge, int], float] = {}
+
+    def follow(self, edges: Sequence[Edge]) -> None:
+        """Watch these edges from now on; the trend towards those that stay is kept."""
+        self._edges = tuple(edges)
 
     def full(self, sample: Sample) -> Focus:
         """What is near its edge and rose since the previous full sample, or is near and was not read then."""

@@ -55,7 +55,7 @@ class PsutilProcesses:
 
     def __init__(self, workloads: Sequence[WorkloadSection] = (), *, top: int = 20) -> None:
         self._declared = declarations(workloads)
-        self._top = top
+        self.top = top
         self._kin: dict[psutil.Process, Kin] = {}
 
     def read(self, on_gpu: Collection[int], registered: Registered) -> tuple[Process, ...]:
@@ -66,7 +66,7 @@ class PsutilProcesses:
         names = {declaration.name for declaration in self._declared}.union(name for _, name in registered.values())
         belong(known.values(), self._roots(there, registered), known, names)
         resident = {pid: size for pid, process in there.items() if (size := _resident(process)) is not None}
-        chosen = set(nlargest(self._top, resident, key=resident.__getitem__))
+        chosen = set(nlargest(self.top, resident, key=resident.__getitem__))
         chosen.update(pid for pid in on_gpu if pid in there)
         chosen.update(kin.pid for kin in known.values() if kin.workload)
         read = (_process(there[pid], known[pid].workload) for pid in sorted(chosen))

@@ -89,7 +89,7 @@ class ProcProcesses:
         self._by_traits = tuple(each for each in every if not each.match.pidfile)
         self._asks_cmdline = any(each.match.cmdline for each in every)
         self._declared_names = frozenset(each.name for each in every)
-        self._top = top
+        self.top = top
         self._free = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 if descriptors is None else descriptors
         self._said_full = False
         self._by_size = counts_by_size(Path(proc_root))
@@ -112,7 +112,7 @@ class ProcProcesses:
         new = self._follow()
         resident = self._scan()
         self._assign(new, registered)
-        chosen = set(nlargest(self._top, resident, key=resident.__getitem__))
+        chosen = set(nlargest(self.top, resident, key=resident.__getitem__))
         chosen.update(pid for pid in on_gpu if pid in self._tracked)
         if self._names:
             chosen.update(pid for pid, tracked in self._tracked.items() if tracked.workload)

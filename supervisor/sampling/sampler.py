@@ -14,6 +14,7 @@ from supervisor.handler import Edge
 from supervisor.sampling.cadence import Focus, Schedule, Watch
 from supervisor.sampling.guarded import Guarded, GuardedGpus
 from supervisor.sampling.source import GpuReadings, GpuSource, HostSource, ProcessSource, Registered
+from supervisor.sampling.switch import SwitchedGpus
 
 #: So many intervals without a tick are a gap: time was lost, and rates over it are void.
 GAP_INTERVALS: Final = 3
@@ -79,7 +80,7 @@ class Sampler:
         self._boot_id = boot_id
         self._sampling = sampling
         self._clock = clock
-        self._gpus = GuardedGpus(gpus, bound_s=_DEADLINES * sampling.nvml_deadline_s)
+        self._gpus = SwitchedGpus(GuardedGpus(gpus, bound_s=_DEADLINES * sampling.nvml_deadline_s))
         self._host_source = host_source
         self._processes = processes
         self._guarded_host = Guarded[Host]("the host")
@@ -91,11 +92,37 @@ class Sampler:
         self._boottime = boottime
         self._wait = wait
         self._last_boot_s: float | None = None
-        self._stopping = asyncio.Event()
+        #: How long after the last tick another one was to come.
+        self._promised_s = sampling.interval_s
+        #: When the last look began, at everything or closer.
+        self._looked_s = clock.monotonic()
+        self._stopping = False
+        #: Ends the wait for the next tick before its time.
+        self._roused = asyncio.Event()
 
     def stop(self) -> None:
         """Let `run` return after the tick under way."""
-        self._stopping.set()
+        self._stopping = True
+        self._roused.set()
+
+    def reconfigure(self, sampling: SamplingSection, edges: Sequence[Edge]) -> None:
+        """Follow other intervals, edges and numbers of processes; what else is in `sampling` holds from the next start.
+
+        The next tick comes when the old or the new interval has passed since the last one, whichever is shorter: who
+        counts on the old one is told of the new one in time.
+        """
+        self._sampling = sampling
+        self._processes.top = sampling.top_processes
+        self._watch.follow(edges)
+        self._roused.set()
+
+    def stop_gpus(self, backend: GpuBackend) -> None:
+        """Read no card from the next tick on; `backend` stands in the samples, and in the reason of each card."""
+        self._gpus.turn_off(backend)
+
+    def start_gpus(self) -> None:
+        """Read the cards again from the next tick on."""
+        self._gpus.turn_on()
 
     async def run(self, deliver: Callable[[Sample], None]) -> None:
         """Sample until `stop`; `deliver` is called with each sample, in order, and must be quick.
@@ -125,41 +152,45 @@ class Sampler:
             self._host_source.close()
 
     async def _loop(self, deliver: Callable[[Sample], None]) -> None:
+        focus = Focus()
         schedule = Schedule(self._clock.monotonic(), self._sampling.interval_s)
-        while await self._reached(schedule.due_s):
-            begun_s = self._clock.monotonic()
-            schedule.begin(begun_s)
+        while not self._stopping:
+            self._roused.clear()
+            schedule.change(self._sampling.interval_s)
+            focus = await self._look_closer(deliver, focus, until_s=schedule.due_s)
+            if not await self._reached(schedule.due_s):
+                continue
+            self._looked_s = self._clock.monotonic()
+            schedule.begin(self._looked_s)
             sample = await self._full()
             self.latest = sample
             deliver(sample)
             focus = self._watch.full(sample)
             schedule.end(self._clock.monotonic())
-            if focus:
-                await self._look_closer(deliver, focus, begun_s, until_s=schedule.due_s)
 
-    async def _look_closer(
-        self, deliver: Callable[[Sample], None], focus: Focus, start_s: float, *, until_s: float
-    ) -> None:
-        """Fast samples from one full one to the next, as long as something nears its edge."""
-        schedule = Schedule(start_s, self._sampling.fast_interval_s)
-        schedule.begin(start_s)
+    async def _look_closer(self, deliver: Callable[[Sample], None], focus: Focus, *, until_s: float) -> Focus:
+        """Fast samples from one full one to the next, as long as something nears its edge; returns what still does."""
+        schedule = Schedule(self._looked_s, self._sampling.fast_interval_s)
+        schedule.begin(self._looked_s)
         schedule.end(self._clock.monotonic())
         # the last one must leave room for the full one
         until_s -= self._sampling.fast_interval_s / 2
         while focus and schedule.due_s < until_s and await self._reached(schedule.due_s):
-            schedule.begin(self._clock.monotonic())
+            self._looked_s = self._clock.monotonic()
+            schedule.begin(self._looked_s)
             sample = await self._fast(focus)
             deliver(sample)
             focus = self._watch.fast(sample)
             schedule.end(self._clock.monotonic())
+        return focus
 
     async def _reached(self, due_s: float) -> bool:
-        """Wait for that time; false when we are to stop."""
-        while not self._stopping.is_set():
+        """Wait for that time; false when we are to stop, or to follow another schedule."""
+        while not self._roused.is_set():
             left_s = due_s - self._clock.monotonic()
             if left_s <= 0:
                 return True
-            await self._wait(self._stopping, left_s)
+            await self._wait(self._roused, left_s)
         return False
 
     async def _full(self) -> Sample:
@@ -189,10 +220,9 @@ class Sampler:
         boot_s = self._boottime()
         since_s = 0.0 if self._last_boot_s is None else boot_s - self._last_boot_s
         self._last_boot_s = boot_s
+        expected_s, self._promised_s = max(self._promised_s, self._sampling.interval_s), self._sampling.interval_s
         return _Stamp(
-            wall_s=self._clock.wall(),
-            monotonic_s=self._clock.monotonic(),
-            gap=since_s > GAP_INTERVALS * self._sampling.interval_s,
+            wall_s=self._clock.wall(), monotonic_s=self._clock.monotonic(), gap=since_s > GAP_INTERVALS * expected_s
         )
 
     def _sample(

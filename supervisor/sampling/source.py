@@ -53,6 +53,9 @@ class HostSource(Protocol):
 class ProcessSource(Protocol):
     """Reads processes, cheaply enough to be called on the event loop."""
 
+    #: how many of the largest are read; may be changed between two reads
+    top: int
+
     def read(self, on_gpu: Collection[int], registered: Registered) -> tuple[Process, ...]:
         """Those on a GPU, those registered or declared as workloads with their children, and the largest by RSS.
 

@@ -35,6 +35,8 @@ class FakeTime:
     def __init__(self) -> None:
         self.monotonic_s = 1000.0
         self.asleep_s = 0.0
+        #: What happens while somebody waits, and after how long; once.
+        self.meanwhile: tuple[float, Callable[[], None]] | None = None
 
     def wall(self) -> float:
         return 1_700_000_000 + self.monotonic_s + self.asleep_s
@@ -47,8 +49,14 @@ class FakeTime:
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
         await asyncio.sleep(0)
-        if not event.is_set():
+        if event.is_set():
+            return
+        if self.meanwhile is None:
             self.monotonic_s += seconds
+        else:
+            (after_s, happen), self.meanwhile = self.meanwhile, None
+            self.monotonic_s += after_s
+            happen()
 
 
 class FakeGpus:
@@ -103,6 +111,7 @@ class FakeProcesses:
     """One process for each pid that is asked for."""
 
     def __init__(self) -> None:
+        self.top = 20
         self.closed = False
         self.error: Exception | None = None
 
@@ -131,10 +140,11 @@ class Bench:
         self.host = FakeHost()
         self.processes = FakeProcesses()
         self.registered: dict[int, tuple[float, str]] = {}
+        self.sampling = SamplingSection(interval_s=interval_s, fast_interval_s=fast_interval_s, nvml_deadline_s=0.02)
         self.sampler = Sampler(
             host="box",
             boot_id="0123456789",
-            sampling=SamplingSection(interval_s=interval_s, fast_interval_s=fast_interval_s, nvml_deadline_s=0.02),
+            sampling=self.sampling,
             clock=self.time,
             gpus=self.gpus,
             host_source=self.host,

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
-from schemas.sample import Gpu, GpuProcess, Sample
+from schemas.sample import Gpu, GpuBackend, GpuProcess, Sample
+from supervisor.handler import Edge
 from supervisor.sampling.sampler import since_boot_s, wait_for
-from tests.sampling.doubles import Bench, gpu
+from tests.sampling.doubles import EDGES, Bench, gpu
 
 Then = Callable[[Sample], None]
 
@@ -251,6 +253,122 @@ async def test_once_waits_for_a_slow_driver() -> None:
     sample = await bench.sampler.once()
     assert (sample.tick, sample.scope, sample.gpus[0].reading) == (0, "full", "fresh")
     assert bench.processes.closed
+
+
+def faster(bench: Bench, **changes: float) -> None:
+    """Other settings, with the same edges."""
+    bench.sampler.reconfigure(replace(bench.sampling, **changes), EDGES)
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "wait_s", "expected"),
+    [
+        (1.0, 0.2, [1, 1, 1, 1, 1]),
+        (4.0, 0.2, [1, 1, 4, 4, 4]),
+        (0.25, 0.0, [1, 0.25, 0.25, 0.25, 0.25]),
+        (0.25, 0.2, [1, 0.25, 0.25, 0.25, 0.25]),
+        (0.25, 0.8, [1, 0.8, 0.2, 0.25, 0.25]),
+    ],
+)
+async def test_another_interval_holds_from_the_next_tick_on(
+    interval_s: float, wait_s: float, expected: list[float]
+) -> None:
+    """It is asked for `wait_s` after the second tick: no burst, no hole, and no tick later than was promised."""
+    bench = Bench()
+
+    def change(sample: Sample) -> None:
+        if sample.tick == 1:
+            bench.time.meanwhile = wait_s, lambda: faster(bench, interval_s=interval_s)
+
+    samples = await collect(bench, 6, change)
+    assert spacing(samples) == pytest.approx(expected)
+    assert [sample.interval_s for sample in samples] == [1, 1, *[interval_s] * 4]
+    assert not any(sample.gap for sample in samples)
+
+
+async def test_a_time_that_is_long_for_the_new_interval_only_is_no_gap() -> None:
+    bench = Bench(interval_s=60)
+
+    def change(sample: Sample) -> None:
+        if sample.tick == 1:
+            bench.time.monotonic_s += 30
+            faster(bench, interval_s=1.0)
+        elif sample.tick == 3:
+            bench.time.monotonic_s += 3.5
+
+    samples = await collect(bench, 5, change)
+    assert spacing(samples) == [60, 30, 1, 3.5]
+    assert [sample.gap for sample in samples] == [False, False, False, False, True]
+
+
+async def test_a_change_does_not_interrupt_fast_samples() -> None:
+    bench = Bench()
+    bench.gpus.respond = lambda: (gpu(celsius=84.0 if bench.sampler.latest else 79.0),)
+
+    def change(sample: Sample) -> None:
+        if sample.tick == 3:
+            faster(bench, fast_interval_s=0.2)
+
+    samples = await collect(bench, 8, change)
+    assert [sample.scope for sample in samples] == ["full", "full", *["fast"] * 5, "full"]
+    assert spacing(samples) == pytest.approx([1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2])
+
+
+async def test_other_edges_are_watched_at_once() -> None:
+    bench = Bench()
+    bench.gpus.respond = lambda: (gpu(celsius=60),)
+
+    def change(sample: Sample) -> None:
+        if sample.tick == 1:
+            bench.sampler.reconfigure(bench.sampling, (Edge("temperature_celsius", 62),))
+
+    samples = await collect(bench, 4, change)
+    assert [sample.scope for sample in samples] == ["full", "full", "fast", "fast"]
+
+
+async def test_the_number_of_processes_is_passed_on() -> None:
+    bench = Bench()
+    await collect(bench, 2, lambda sample: bench.sampler.reconfigure(replace(bench.sampling, top_processes=3), ()))
+    assert bench.processes.top == 3
+
+
+async def test_while_the_cards_are_not_to_be_read_they_are_blind_and_nobody_asks_them() -> None:
+    bench = Bench()
+    bench.gpus.respond = lambda: (gpu(0), gpu(1))
+    stopped = GpuBackend("stopped", "alice stopped it", "start it again")
+
+    def switch(sample: Sample) -> None:
+        if sample.tick == 1:
+            bench.sampler.stop_gpus(stopped)
+        elif sample.tick == 3:
+            bench.sampler.start_gpus()
+
+    samples = await collect(bench, 6, switch)
+    assert [sample.gpu_backend.state for sample in samples] == ["ok", "ok", "stopped", "stopped", "ok", "ok"]
+    unread = samples[2]
+    assert unread.gpu_backend == stopped
+    assert [(card.index, card.uuid, card.reading, card.reason) for card in unread.gpus] == [
+        (0, "GPU-0", "blind", "alice stopped it"), (1, "GPU-1", "blind", "alice stopped it"),
+    ]  # fmt: skip
+    assert unread.gpus[0].temperature_celsius is None
+    assert all(sample.host_figures is not None for sample in samples)
+    assert spacing(samples) == [1] * 5
+    assert len(bench.gpus.asked) == 4
+    assert bench.gpus.running is False
+
+
+async def test_a_stop_while_a_card_is_looked_at_closely_reads_it_no_more() -> None:
+    bench = Bench()
+    bench.gpus.respond = lambda: (gpu(celsius=84.0 if bench.sampler.latest else 79.0),)
+
+    def stop(sample: Sample) -> None:
+        if sample.tick == 2:
+            bench.sampler.stop_gpus(GpuBackend("stopped", "alice stopped it"))
+
+    samples = await collect(bench, 5, stop)
+    assert [sample.scope for sample in samples] == ["full", "full", "fast", "fast", "full"]
+    assert [sample.gpus[0].reading for sample in samples] == ["fresh"] * 3 + ["blind"] * 2
+    assert len(bench.gpus.asked) == 3
 
 
 async def test_waiting_ends_with_the_event() -> None:

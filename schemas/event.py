@@ -13,9 +13,11 @@ from schemas.workload import (
     CleanupResult,
     Count,
     Directive,
+    LedgerAnswer,
     Name,
     OnSilence,
     Pid,
+    Reservation,
     Seconds,
     Speed,
     Target,
@@ -99,6 +101,40 @@ class OverrideChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
     forced: bool = False
 
 
+class LedgerRead(Struct, frozen=True, kw_only=True):
+    """The ledger was not what the supervisor took it to be; this is all that stands in it now.
+
+    `restored` had been lost with the data of the bus, and were written again.
+    """
+
+    reservations: tuple[Reservation, ...]
+    restored: tuple[Name, ...]
+    cause: str
+
+
+class MemoryOverused(Struct, frozen=True, kw_only=True):
+    """A reservation's owner uses more than was reserved, or no longer does."""
+
+    target: Target
+    outcome: Literal["began", "ended"]
+    allocation_id: Name
+    owner: Name
+    reserved_bytes: Count
+    used_bytes: Count
+    cause: str
+
+
+class MemoryOrphaned(Struct, frozen=True, kw_only=True):
+    """VRAM of a card is in use that no living process owns, or no longer is; `pids` are dead, and listed all the same."""
+
+    target: Target
+    outcome: Literal["began", "ended"]
+    orphaned_bytes: Count
+    used_bytes: Count
+    pids: tuple[Pid, ...]
+    cause: str
+
+
 class HandlerFailed(Struct, frozen=True, kw_only=True):
     """A handler could not process an entry; it is in the dead-letter stream."""
 
@@ -142,6 +178,14 @@ EVENT_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.workload.left": Left,
     "flyball.cleanup.finished": CleanedUp,
     "flyball.override.changed": OverrideChanged,
+    "flyball.memory.reserved": LedgerAnswer,
+    "flyball.memory.denied": LedgerAnswer,
+    "flyball.memory.start_finished": LedgerAnswer,
+    "flyball.memory.released": LedgerAnswer,
+    "flyball.memory.expired": LedgerAnswer,
+    "flyball.memory.ledger_read": LedgerRead,
+    "flyball.memory.overused": MemoryOverused,
+    "flyball.memory.orphaned": MemoryOrphaned,
     "flyball.handler.failed": HandlerFailed,
     "flyball.stream.gap": StreamGap,
     "flyball.bus.restored": BusRestored,

@@ -15,8 +15,8 @@ from schemas.command import Command
 from schemas.demand import Demand
 from schemas.envelope import Event
 from schemas.sample import Sample
-from schemas.workload import Release, Reserve, Started
-from supervisor.route import Answered, Asked, Example, GpuQuery, Nothing, Refusal, Route
+from schemas.workload import Release, Reservation, Reserve, Started
+from supervisor.route import Answered, Asked, Example, GpuId, GpuQuery, Nothing, Refusal, Route, find_gpu
 
 __all__ = [
     "Answered",
@@ -27,17 +27,20 @@ __all__ = [
     "Draft",
     "Edge",
     "Example",
+    "GpuId",
     "GpuQuery",
     "Handler",
     "LedgerEntry",
     "NoSettings",
     "Nothing",
+    "Reconcile",
     "Record",
     "Refusal",
     "Route",
     "Stream",
     "Versioned",
     "Withdrawal",
+    "find_gpu",
     "read_snapshot",
     "sample_of",
 ]
@@ -70,16 +73,29 @@ class Record(Struct, frozen=True):
     ttl_s: float | None = None
 
 
+class Reconcile(Struct, frozen=True):
+    """Compare the ledger with what its handler takes it to be: where they differ, an event tells all that stands.
+
+    The ledger is right, unless the server has lost its data: then it gets these.
+    """
+
+    reservations: tuple[Reservation, ...]
+
+
 class LedgerEntry(Struct, frozen=True, kw_only=True):
     """A change of the ledger of reservations, which the server itself allows or denies in the step that commits it.
 
-    `request` is the id under which it was asked for: the same one again gets the same answer. `reason` is for a
-    release that nobody asked for, such as the end of the owner's process.
+    `request` is the id under which it was asked for: the same one again gets the same answer. `reason` is why a release
+    comes that nobody asked for, such as the end of the owner's process, or why a reservation is denied in any case.
+    `of` is the request that made the reservation that is meant, so that a later one of the same name is left alone.
+    `entered_ms` is when the request entered its stream, by the server's own time; 0: it is asked now.
     """
 
     request: str
-    change: Reserve | Release | Started
+    change: Reserve | Release | Started | Reconcile
     reason: str = ""
+    of: str = ""
+    entered_ms: int = 0
 
 
 class Decisions(Struct, frozen=True):
@@ -207,6 +223,10 @@ class Handler(ABC):
     def demands(self) -> Sequence[Demand]:
         """Everything that it demands now; said again after a start and whenever the bus was away."""
         return ()
+
+    def restated(self, context: Context) -> Decisions | None:
+        """Called when the bus is there, after a start and each time it was away, once nothing is left to be read."""
+        return None
 
     def edges(self) -> Sequence[Edge]:
         """Thresholds near which the sampler should look more often."""

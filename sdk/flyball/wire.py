@@ -154,8 +154,10 @@ class CleanupResult(Struct, frozen=True, kw_only=True):
 class Reserve(Struct, frozen=True, kw_only=True):
     """Memory is asked for: all `parts` (target → bytes; VRAM of a card, or RAM as `host`) or nothing.
 
-    The reservation ends after `ttl_s`, or with the process (`pid`, `start_time_s`) where one is named (`pid` > 0).
-    With `exclusive_start` it is granted only while no other one is in its start-up on the same cards.
+    The reservation ends after `ttl_s`, and with the process (`pid`, `start_time_s`) where one is named (`pid` > 0). A
+    process that the supervisor cannot see (it has ended, or lives in another pid namespace, as in a container) is as
+    good as none: then `ttl_s` must be given. With `exclusive_start` it is granted only while no other one is in its
+    start-up on the same cards. What is carried out more than `valid_s` after it was asked is denied.
     """
 
     allocation_id: Name
@@ -165,6 +167,7 @@ class Reserve(Struct, frozen=True, kw_only=True):
     start_time_s: Seconds = 0.0
     ttl_s: Annotated[float, Meta(gt=0, le=10**9)] | None = None
     exclusive_start: bool = False
+    valid_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0
 
 
 class Started(Struct, frozen=True, kw_only=True):
@@ -200,7 +203,9 @@ class LedgerAnswer(Struct, frozen=True, kw_only=True):
     """What became of a request to the ledger, or of a reservation that ended by itself; `text` says it to people.
 
     duplicate: there is one of that name (or, by the same request, this very one: then it is `reserved`) · unknown:
-    there is none of that name. `available` is what could be had now (target → bytes), `holders` who has the rest.
+    there is none of that name. `reservation` is the one that it is about, also where it has just ended. `available` is
+    what could be had now (target → bytes; what is not known is absent), `holders` the largest of those who have the
+    rest.
     """
 
     request: str

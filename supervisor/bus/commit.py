@@ -12,12 +12,16 @@ from msgspec import Struct
 
 from schemas.demand import Demand
 from schemas.envelope import Event
-from supervisor.bus.keys import demands_key, directive_key
+from schemas.workload import LedgerAnswer
+from supervisor.bus.keys import capacity_key, demands_key, directive_key, reservation_key
+from supervisor.bus.ledger import LedgerChange, packed, read_answer, settled
 
 _pack = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
 TTL_S = 30
+#: How long the server knows a commit by its token, and what it answered.
+REMEMBERED_S = 3_600
 
 
 class Append(Struct, frozen=True, array_like=True):
@@ -67,6 +71,8 @@ class Commit(Struct, frozen=True, array_like=True):
     acknowledges: Sequence[Acknowledge] = ()
     #: What every sentence must hold, such as SIMULATED; put before the reason of a directive that does not.
     mark: str = ""
+    ledger: Sequence[LedgerChange] = ()
+    remembered_s: int = REMEMBERED_S
 
 
 _decode = msgspec.msgpack.Decoder(Commit).decode
@@ -92,6 +98,22 @@ def from_bytes(stored: bytes) -> Commit:
     return _decode(stored)
 
 
+def directives(reply: Any) -> list[bytes]:
+    """The directives that a commit issued, as JSON, in the server's answer to it."""
+    issued: list[bytes] = reply[1]
+    return issued
+
+
+def answers(reply: Any) -> list[LedgerAnswer]:
+    """The ledger's answers, in the order of the changes, in the server's answer to a commit."""
+    return [read_answer(answer) for answer in reply[2] if answer]
+
+
+def as_answered(commit: Commit, reply: Any) -> Commit:
+    """The commit as it turned out, to be sent again to a server that may have lost it."""
+    return msgspec.structs.replace(commit, ledger=settled(commit.ledger, reply[2])) if commit.ledger else commit
+
+
 def call_arguments(
     commit: Commit, *, lease: str, events: str, epoch: int, shard: int, events_kept: int
 ) -> tuple[list[str], bytes]:
@@ -109,7 +131,7 @@ def call_arguments(
 
     header: list[Any] = [
         str(epoch), place(commit.token) if commit.token else 0, commit.issuer, commit.input, commit.ordinal,
-        commit.host, commit.time, TTL_S, events_kept, commit.mark,
+        commit.host, commit.time, TTL_S, events_kept, commit.mark, commit.remembered_s * 1000,
     ]  # fmt: skip
     payload = [
         header,
@@ -125,5 +147,13 @@ def call_arguments(
         ],
         [[place(change.key), change.fields, change.ttl_ms] for change in commit.hashes],
         [[place(done.stream), done.group, done.entries] for done in commit.acknowledges],
+        [
+            packed(
+                change,
+                place(reservation_key(commit.host, shard)),
+                [place(capacity_key(commit.host, target, shard)) for target, _ in change.parts],
+            )
+            for change in commit.ledger
+        ],
     ]
     return keys, _pack(payload)

@@ -6,12 +6,12 @@ local function number(text, otherwise) return tonumber(text or '') or otherwise 
 
 -- Only who holds the lease may speak. A supervisor that lost sight of the server and takes its own lease again gets a
 -- new epoch, so that `seq` grows whatever was lost; what it sent just before is still its own word ('oldest').
--- returns the refusal, else nil and the epoch of the lease
+-- returns the refusal, else nil, the epoch of the lease, and whether the ledger was compared since the lease began
 local function fenced(key, epoch)
-  local held = redis.call('HMGET', key, 'epoch', 'oldest')
+  local held = redis.call('HMGET', key, 'epoch', 'oldest', 'ledger')
   if not held[1] then return redis.error_reply('NOLEASE this server knows of no lease for this host') end
   local e, newest = number(epoch, -1), number(held[1], 0)
-  if e <= newest and e >= number(held[2], newest) then return nil, newest end
+  if e <= newest and e >= number(held[2], newest) then return nil, newest, held[3] end
   return redis.error_reply('FENCED the lease of this host is at epoch ' .. held[1] .. ', not ' .. epoch)
 end
 
@@ -113,14 +113,20 @@ local function standing(key)
   return {action = 'run', speed = 1, reason = 'nobody demands anything', cause = '', ttl = 0}, 'none'
 end
 
+local function add_event(c, id, type, subject, text, data)
+  redis.call('XADD', c.events, 'MAXLEN', '~', c.events_kept, '*', 'id', id, 'type', type, 'source', c.issuer,
+    'subject', subject, 'time', c.time, 'text', text, 'data', data)
+end
+
 -- Derive, retain and say the directive of one target, if it changed; returns its JSON or nil.
-local function issue(c, target, id)
+local function issue(c, target, next_id)
   local wanted, cleanup = standing(target.demands)
   local was = redis.call('HMGET', target.directive, 'action', 'speed', 'cleanup', 'seq', 'reason')
   local speed = string.format('%.4g', wanted.speed)
   local reason = wanted.reason
   if not string.find(reason, c.mark, 1, true) then reason = c.mark .. ': ' .. reason end
   if was[1] == wanted.action and was[2] == speed and was[3] == cleanup and was[5] == reason then return nil end
+  local id = next_id()
   local base = c.epoch * 4294967296
   local seq = string.format('%.0f', math.max(number(was[4], 0), base) + 1)
   local ttl = wanted.ttl or c.ttl
@@ -136,8 +142,7 @@ local function issue(c, target, id)
   text = text .. '; ' .. reason
   redis.call('HSET', target.directive, 'id', id, 'seq', seq, 'time', c.time, 'host', c.host, 'target', target.name,
     'action', wanted.action, 'speed', speed, 'cleanup', cleanup, 'reason', reason, 'cause', cause, 'ttl_s', ttl)
-  redis.call('XADD', c.events, 'MAXLEN', '~', c.events_kept, '*', 'id', id, 'type', 'flyball.directive.issued',
-    'source', c.issuer, 'subject', target.name, 'time', c.time, 'text', text, 'data', json)
+  add_event(c, id, 'flyball.directive.issued', target.name, text, json)
   redis.call('PUBLISH', 'flyball:throttle:' .. c.host .. ':' .. target.name, json)
   if (was[1] == 'pause') ~= (wanted.action == 'pause') then
     redis.call('PUBLISH', 'flyball:pause:' .. c.host .. ':' .. target.name, json)
@@ -145,21 +150,25 @@ local function issue(c, target, id)
   return json
 end
 
+-- How each kind of change of the ledger is made: (what surrounds it, the change, KEYS, id of its event) → JSON of the answer.
+-- ledger.lua fills it.
+local CHANGE = {}
+
 -- KEYS lease, events, then whatever the payload names by index · ARGV[1] the payload (MessagePack, see commit.py)
--- returns {0} where this was committed already, else {1, JSON of each directive issued}
+-- returns {1, {JSON of each directive issued}, {JSON of the answer to each change of the ledger}}; where this was committed
+-- already {0, {}, {the answers that were given then}}
 local function commit(KEYS, ARGV)
   local p = cmsgpack.unpack(ARGV[1])
-  local epoch, token, issuer, input, ordinal, host, time, ttl, events_kept, mark = unpack(p[1])
-  local refused, newest = fenced(KEYS[1], epoch)
+  local epoch, token, issuer, input, ordinal, host, time, ttl, events_kept, mark, remembered_ms = unpack(p[1])
+  local refused, newest, ledger_known = fenced(KEYS[1], epoch)
   if refused then return refused end
-  if token ~= 0 then
-    if not redis.call('SET', KEYS[token], '1', 'NX', 'PX', 3600000) then
-      for _, a in ipairs(p[5]) do redis.call('XACK', KEYS[a[1]], a[2], unpack(a[3])) end
-      return {0}
-    end
+  if token ~= 0 and not redis.call('SET', KEYS[token], '', 'NX', 'PX', remembered_ms) then
+    for _, a in ipairs(p[5]) do redis.call('XACK', KEYS[a[1]], a[2], unpack(a[3])) end
+    local said = redis.call('GET', KEYS[token])
+    return {0, {}, said ~= '' and cmsgpack.unpack(said) or {}}
   end
   local c = {epoch = newest, issuer = issuer, input = input, host = host, time = time, ttl = ttl, events = KEYS[2],
-    events_kept = events_kept, mark = mark}
+    events_kept = events_kept, mark = mark, lease = KEYS[1], ledger_known = ledger_known}
   for _, a in ipairs(p[2]) do redis.call('XADD', KEYS[a[1]], 'MAXLEN', '~', a[2], '*', unpack(a[3])) end
   local touched, order = {}, {}
   for _, d in ipairs(p[3]) do
@@ -175,17 +184,19 @@ local function commit(KEYS, ARGV)
       if r[3] > 0 then redis.call('PEXPIRE', KEYS[r[1]], r[3]) end
     end
   end
-  local result = {1}
-  for _, key in ipairs(order) do
-    local id = string.sub(redis.sha1hex(issuer .. '|' .. input .. '|' .. ordinal), 1, 20)
-    local json = issue(c, touched[key], id)
-    if json then
-      result[#result + 1] = json
-      ordinal = ordinal + 1
-    end
+  local function next_id()
+    ordinal = ordinal + 1
+    return string.sub(redis.sha1hex(issuer .. '|' .. input .. '|' .. (ordinal - 1)), 1, 20)
   end
+  local answers, directives = {}, {}
+  for i, packed in ipairs(p[6]) do answers[i] = CHANGE[packed[2]](c, packed, KEYS, next_id()) end
+  for _, key in ipairs(order) do
+    local json = issue(c, touched[key], next_id)
+    if json then directives[#directives + 1] = json end
+  end
+  if token ~= 0 and #answers > 0 then redis.call('SET', KEYS[token], cmsgpack.pack(answers), 'PX', remembered_ms) end
   for _, a in ipairs(p[5]) do redis.call('XACK', KEYS[a[1]], a[2], unpack(a[3])) end
-  return result
+  return {1, directives, answers}
 end
 
 -- KEYS lease, directives · ARGV epoch · says every standing directive again; returns how many

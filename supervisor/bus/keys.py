@@ -1,11 +1,11 @@
 """The names on the bus; all keys of a shard share the hash tag `{shard}`, so that one function may touch them."""
 
-from schemas.workload import directive_key, inbox_key, pause_channel, throttle_channel
+from schemas.workload import directive_key, inbox_key, pause_channel, reservation_key, throttle_channel
 
 __all__ = [
-    "commands_key", "dead_key", "demands_key", "directive_key", "events_key", "handler_key", "idempotency_key",
-    "inbox_key", "lease_key", "pause_channel", "record_key", "samples_key", "snapshot_key", "status_key",
-    "throttle_channel",
+    "capacity_key", "commands_key", "dead_key", "demands_key", "directive_key", "events_key", "handler_key",
+    "idempotency_key", "inbox_key", "lease_key", "pause_channel", "record_key", "reservation_key", "samples_key",
+    "snapshot_key", "status_key", "throttle_channel",
 ]  # fmt: skip
 
 
@@ -57,6 +57,11 @@ def snapshot_key(host: str, handler: str, shard: int = 0) -> str:
 def record_key(kind: str, name: str, shard: int = 0) -> str:
     """Hash: further state: a workload, a reservation, an override."""
     return f"flyball:{kind}:{{{shard}}}:{name}"
+
+
+def capacity_key(host: str, target: str, shard: int = 0) -> str:
+    """Hash: how much memory a target has and who uses it, with a TTL: gone means unknown."""
+    return record_key("capacity", f"{host}:{target}", shard)
 
 
 def idempotency_key(token: str, shard: int = 0) -> str:

@@ -5,6 +5,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, NamedTuple
 
+#: One text, in this order.
+_FILES: Final = ("flyball.lua", "ledger.lua")
 FUNCTIONS: Final = ("acquire", "renew", "report", "publish", "commit", "announce")
 
 
@@ -43,7 +45,7 @@ def scripts() -> dict[str, Script]:
 
 @cache
 def _body() -> str:
-    return files("supervisor.bus").joinpath("flyball.lua").read_text("utf-8")
+    return "\n".join(files("supervisor.bus").joinpath(name).read_text("utf-8") for name in _FILES)
 
 
 def library_name() -> str:

@@ -90,7 +90,8 @@ class Link:
         self._duties = duties
         self._lost = asyncio.Event()
         self._in_memory: deque[Waiting] = deque(maxlen=_IN_MEMORY_MOST)
-        self._answered: list[Commit] = []
+        #: What was answered just before the loss, and when.
+        self._answered: list[tuple[float, Commit]] = []
 
     async def run(self) -> None:
         """Keep the link until cancelled.
@@ -179,12 +180,13 @@ class Link:
         except SpoolError as error:
             self._hold_in_memory("sample", _pack(sample), error)
 
-    def send_again(self, commit: Commit) -> None:
+    def send_again(self, commit: Commit, answered_s: float) -> None:
         """A commit that was answered just before the bus was lost: a killed server may have forgotten it.
 
-        It is sent again as long as its token tells the server that it knows it already.
+        All of them are sent again in the order of `answered_s` (monotonic), as long as its token tells the server that
+        it knows it already.
         """
-        self._answered.append(commit)
+        self._answered.append((answered_s, commit))
 
     def _hold_in_memory(self, kind: Literal["commit", "sample"], payload: bytes, error: SpoolError) -> None:
         if not self._in_memory:
@@ -228,10 +230,11 @@ class Link:
     async def _send_what_waits(self) -> dict[str, int]:
         """Send the spool in order; entries that are added meanwhile go too."""
         sent = {"sample": 0, "commit": 0}
-        superseded = _superseded_demands(chain(self._answered, _commits(self.spool.pending())))
+        answered = [commit for _, commit in sorted(self._answered, key=lambda one: one[0])]
+        superseded = _superseded_demands(chain(answered, _commits(self.spool.pending())))
         if self._clock.monotonic() - (self.away_since_s or 0) < _TOKENS_KNOWN_S:
-            for start in range(0, len(self._answered), _WINDOW):
-                await self._carry_out([_without(one, superseded) for one in self._answered[start : start + _WINDOW]])
+            for start in range(0, len(answered), _WINDOW):
+                await self._carry_out([_without(one, superseded) for one in answered[start : start + _WINDOW]])
         self._answered.clear()
         while window := list(islice(self.spool.pending(_WINDOW), _WINDOW)):
             await self._deliver(window, superseded, sent)

@@ -8,6 +8,7 @@ import msgspec
 from schemas.envelope import Event, event_id
 from supervisor.bus.commit import Acknowledge, Append, Commit, DemandChange, HashChange, append_event, set_demand
 from supervisor.bus.keys import commands_key, dead_key, events_key, idempotency_key, record_key
+from supervisor.bus.ledger import ledger_change
 from supervisor.clock import rfc3339
 from supervisor.handler import Decisions, Draft, Withdrawal
 
@@ -107,6 +108,7 @@ def to_commit(
         hashes=hashes,
         acknowledges=acknowledge,
         mark=origin.mark,
+        ledger=[ledger_change(entry, wall_s) for entry in decisions.ledger],
     )
     return commit, events
 

@@ -14,7 +14,7 @@ import msgspec
 
 from schemas.envelope import Event, MalformedEntry, event_from_entry
 from schemas.status import HandlerStatus
-from supervisor.bus.commit import Acknowledge, Commit
+from supervisor.bus.commit import Acknowledge, Commit, as_answered
 from supervisor.bus.connection import Connection
 from supervisor.bus.consume import BATCH, Consumer, Delivery, Gap, trimmed
 from supervisor.clock import Clock
@@ -241,7 +241,7 @@ class Runner:
                 if isinstance(reply, BusError):
                     self._on_refusal(commit, reply)
                 else:
-                    self._recent.append((now, commit))
+                    self._recent.append((now, as_answered(commit, reply)))
                     self._committed(reply)
         except BaseException:
             await self._consumer.connection.close()
@@ -295,9 +295,11 @@ class Runner:
         wanted = {demand.target for demand in demands}
         standing = await self._consumer.demanded(self._origin.host, self.handler.name, self._origin.shard)
         withdrawn = [Withdrawal(self.handler.name, target) for target in sorted(standing - wanted)]
-        if demands or withdrawn:
+        restated = self.handler.restated(self._context(self.handler.streams[0], "")) or Decisions()
+        if demands or withdrawn or restated != Decisions():
             input_id = f"start/{self._link.epoch}/{self._clock.monotonic():.3f}"
-            self._commits.append(self._commit(input_id, Decisions(demands=[*demands, *withdrawn])))
+            decisions = msgspec.structs.replace(restated, demands=[*demands, *withdrawn, *restated.demands])
+            self._commits.append(self._commit(input_id, decisions))
 
     async def _replay(self, delivery: Delivery) -> None:
         """Let the handler see an entry of the past again; what it decides was committed long ago."""
@@ -367,8 +369,8 @@ class Runner:
 
     def _on_lost(self) -> None:
         """Called at once when the bus is away: what was sent lately goes out again, each commit once by its token."""
-        for _, commit in self._recent:
-            self._link.send_again(commit)
+        for answered_s, commit in self._recent:
+            self._link.send_again(commit, answered_s)
         for commit in (*self._unanswered, *self._commits):
             self._link.hold(commit)
         self._recent.clear()
@@ -481,7 +483,7 @@ class Runner:
         said = remarks.missed(self.handler.name, gap)
         return self._commit(
             f"gap/{gap.stream}/{gap.first}",
-            Decisions([said, *voided.events], voided.demands, voided.commands, voided.records),
+            msgspec.structs.replace(voided, events=[said, *voided.events]),
         )
 
     def _context(self, stream: Stream, entry: str, *, replaying: bool = False) -> Context:

@@ -6,6 +6,7 @@ import msgspec
 
 from schemas.demand import Demand, standing
 from schemas.workload import Directive
+from supervisor.bus.commit import directives
 
 
 class Standing:
@@ -13,18 +14,20 @@ class Standing:
 
     def __init__(self) -> None:
         """Nothing is known yet."""
+        #: grows with every directive that is new to us
+        self.changes = 0
         self._directives: dict[str, Directive] = {}
 
     def issued(self, reply: object) -> None:
-        """Take note of the directives in the answer to a commit: `[1, JSON…]`."""
-        if isinstance(reply, list):
-            for text in reply[1:]:
-                self.take(msgspec.json.decode(text, type=Directive))
+        """Take note of the directives in the answer to a commit."""
+        for text in directives(reply):
+            self.take(msgspec.json.decode(text, type=Directive))
 
     def take(self, directive: Directive) -> None:
         """Take note of a directive, unless a later one is known: answers come over several connections."""
         known = self._directives.get(directive.target)
         if known is None or directive.seq >= known.seq:
+            self.changes += known != directive
             self._directives[directive.target] = directive
 
     def targets(self) -> Iterable[str]:

@@ -20,6 +20,7 @@ from supervisor.bus.commit import (
     HashChange,
     append_event,
     call_arguments,
+    directives,
     set_demand,
 )
 from supervisor.bus.connection import Command, Connection
@@ -78,7 +79,7 @@ class Bus:
         """Carry a commit out; returns the directives issued."""
         await self.connection.open()
         reply = await self.connection.ask(*self.command(commit, epoch))
-        return [msgspec.json.decode(text, type=Directive) for text in reply[1:]]
+        return [msgspec.json.decode(text, type=Directive) for text in directives(reply)]
 
     async def demand(self, *demands: Demand, token: str = "") -> list[Directive]:
         """Commit these demands of `HOST`."""

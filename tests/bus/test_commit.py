@@ -129,7 +129,7 @@ async def test_a_commit_that_is_refused_says_why_and_leaves_the_connection_in_st
     refused, done = await bus.connection.replies(2)
     assert isinstance(refused, BusError)
     assert "WRONGTYPE" in str(refused)
-    assert done == [1]
+    assert done == [1, [], []]
     assert await bus.connection.ask("ECHO", "in step") == b"in step"
 
 

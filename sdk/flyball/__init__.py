@@ -12,9 +12,15 @@ Without a supervisor it costs one warning (logger `flyball`) and nothing else: f
 Nothing happens at import; the Redis client is imported once a bus was found.
 """
 
-from flyball.wire import Action, Cleanup, Directive, OnSilence
+from flyball.orders import State
+from flyball.reservation import MemoryUnavailable, Reservation, reserve
+from flyball.supply import available
+from flyball.wire import Action, Cleanup, Directive, LedgerAnswer, OnSilence
 from flyball.workload import VERSION, Workload
 
-__all__ = ["Action", "Cleanup", "Directive", "OnSilence", "Workload", "__version__"]
+__all__ = [
+    "Action", "Cleanup", "Directive", "LedgerAnswer", "MemoryUnavailable", "OnSilence", "Reservation", "State",
+    "Workload", "__version__", "available", "reserve",
+]  # fmt: skip
 
 __version__ = VERSION

@@ -70,6 +70,21 @@ def check(url: str) -> None:
         raise BusLost(f"{path} belongs to uid {status.st_uid}, neither this user nor root: not used")
 
 
+def connect() -> "tuple[Connection, str]":
+    """A connection to the first place where a bus listens, and its URL.
+
+    :raises BusLost: nowhere; with the reason for each place.
+    """
+    reasons = []
+    for url in candidates():
+        try:
+            check(url)
+            return Connection(url), url
+        except BusLost as lost:
+            reasons.append(str(lost))
+    raise BusLost("; ".join(reasons))
+
+
 class Connection:
     """One connection to the bus; nothing is ever sent twice behind our back."""
 
@@ -132,13 +147,13 @@ class Connection:
         except self._errors as error:
             raise BusLost(str(error)) from error
 
-    def has_more(self) -> bool:
-        """Whether something more can be read at once.
+    def has_more(self, within_s: float = 0.0) -> bool:
+        """Whether something more can be read, at once or within so many seconds.
 
         :raises BusLost: the connection broke.
         """
         try:
-            return bool(self._connection.can_read(0))
+            return bool(self._connection.can_read(within_s))
         except self._errors as error:
             raise BusLost(str(error)) from error
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import msgspec
 
-from flyball.bus import BusLost, Connection, candidates, check, described
+from flyball.bus import BusLost, Connection, connect, described
 from flyball.cleaner import Cleaner, OnCleanup
 from flyball.identity import Identity
-from flyball.orders import Orders, essence, speed_of
+from flyball.orders import Orders, State, essence, speed_of, state_of
 from flyball.outbox import Outbox
 from flyball.valve import Valve
 from flyball.wire import Directive, directive_key, throttle_channel
@@ -77,9 +77,9 @@ class Link(threading.Thread):
 
     # called from the user's threads
 
-    def on_change(self, callback: OnChange) -> None:
-        """Call `callback` with what stands now, if anything, and with every change."""
-        self._listeners.append(_Listener(callback))
+    def on_change(self, callback: OnChange, state: State | None = None) -> None:
+        """Call `callback` with what stands now, if anything, and with every change; or with those into `state`."""
+        self._listeners.append(_Listener(callback, state))
         self.ring()
 
     def on_cleanup(self, callback: OnCleanup) -> None:
@@ -128,7 +128,7 @@ class Link(threading.Thread):
 
         :raises BusLost: always, unless we stop.
         """
-        ears, url = self._find()
+        ears, url = connect()
         with closing(ears), closing(Connection(url)) as mouth:
             self._connections = (ears, mouth)
             self._subscribe(ears)
@@ -136,20 +136,6 @@ class Link(threading.Thread):
             self._is_up(url)
             self._outbox.join()
             self._converse(ears, mouth)
-
-    def _find(self) -> tuple[Connection, str]:
-        """The first place where a bus listens.
-
-        :raises BusLost: nowhere; with the reason for each place.
-        """
-        reasons = []
-        for url in candidates():
-            try:
-                check(url)
-                return Connection(url), url
-            except BusLost as lost:
-                reasons.append(str(lost))
-        raise BusLost("; ".join(reasons))
 
     def _subscribe(self, ears: Connection) -> None:
         """Subscribe before the hash is read: what is said in between is then heard twice rather than never."""
@@ -277,8 +263,8 @@ class Link(threading.Thread):
         if changed or new:
             self._valve.turn_to(standing, new)
         if standing is not None and self._listeners:
-            told = [listener.tell(standing) for listener in self._listeners]
-            if all(told) and not self._valve.followed:
+            obeyed = {listener.tell(standing) for listener in self._listeners}
+            if True in obeyed and False not in obeyed and not self._valve.followed:
                 self._valve.look(loop=False)
 
     def _wonder(self, mouth: Connection) -> None:
@@ -369,20 +355,34 @@ class Link(threading.Thread):
 
 
 class _Listener:
-    """A callback of `on_change`, and what it was last told."""
+    """A callback of `on_change` or `on_state`, and what it was last told."""
 
-    def __init__(self, callback: OnChange) -> None:
+    def __init__(self, callback: OnChange, state: State | None) -> None:
         self._callback = callback
+        self._state = state
         self._told: object = None
+        self._speed = 1.0
         self._obeyed = False
 
-    def tell(self, directive: Directive) -> bool:
-        """Tell it, if it does not know; whether it has obeyed: false where it failed."""
-        if essence(directive) != self._told:
-            self._told, self._obeyed = essence(directive), False
+    def tell(self, directive: Directive) -> bool | None:
+        """Tell it, if it does not know; whether it has obeyed: false where it failed, None where it is not asked to.
+
+        A callback of a state is told when the order moves into it; it has obeyed the speed that it was told.
+        """
+        if self._state is None:
+            news = essence(directive)
+        elif state_of(directive) == self._state:
+            news = self._state
+        else:
+            self._told = None
+            return None
+        if news != self._told:
+            self._told, self._speed, self._obeyed = news, speed_of(directive), False
             try:
                 self._callback(directive)
                 self._obeyed = True
             except BaseException:  # SystemExit too: it would end our thread and not the program
-                log.exception("a callback of on_change failed")
+                log.exception("a callback of %s failed", "on_state" if self._state else "on_change")
+        elif self._state is not None and speed_of(directive) != self._speed:
+            return None
         return self._obeyed

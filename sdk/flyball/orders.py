@@ -4,7 +4,7 @@ Pure: no thread, no clock, no I/O. The rules are DESIGN §4's.
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -13,6 +13,9 @@ from flyball.wire import Directive, OnSilence
 #: How long a directive is held through silence, and the speed after that.
 HOLD_AT_MOST_S: Final = 600.0
 SPEED_AFTER_HOLD: Final = 0.5
+
+#: What a standing order comes to; silent is one that `on_silence` made.
+State = Literal["running", "throttled", "paused", "silent"]
 
 
 class _Heard(NamedTuple):
@@ -93,6 +96,14 @@ def speed_of(directive: Directive | None) -> float:
     if directive is None:
         return 1.0
     return 0.0 if directive.action == "pause" else directive.speed
+
+
+def state_of(directive: Directive) -> State:
+    """What it comes to."""
+    if not directive.id:
+        return "silent"
+    speed = speed_of(directive)
+    return "running" if speed >= 1 else "throttled" if speed > 0 else "paused"
 
 
 def essence(directive: Directive | None) -> object:

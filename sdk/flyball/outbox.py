@@ -1,19 +1,13 @@
-"""What a workload has to say, kept until the bus has taken it: entries of the inbox in the wire's seven fields."""
+"""What a workload has to say, kept until the bus has taken it."""
 
 import threading
-import uuid
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
-import msgspec
-from msgspec import Struct
-
+from flyball.entry import Message, command, said_now
 from flyball.identity import Identity
 from flyball.wire import (
-    ENTRY_FIELDS,
-    INBOX_TYPES,
     LARGEST_AMOUNT,
     Acknowledgement,
     CleanupResult,
@@ -21,23 +15,10 @@ from flyball.wire import (
     Directive,
     Join,
     Leave,
-    inbox_key,
 )
 
 #: What is kept while the bus is away; the oldest goes first.
 KEPT: Final = 1000
-#: About how many entries the inbox holds.
-INBOX_LENGTH: Final = "10000"
-_TYPE_OF: Final = {kind: name for name, kind in INBOX_TYPES.items()}
-
-
-class _Message(NamedTuple):
-    """A message with the id under which it goes out, however often that is tried: readers drop the second one."""
-
-    id: str
-    time: str
-    text: str
-    data: Struct
 
 
 class Outbox:
@@ -56,7 +37,7 @@ class Outbox:
 
     def reset(self) -> None:
         """Empty it, with a lock that nobody holds (also in a forked child)."""
-        self._messages: deque[_Message] = deque(maxlen=KEPT)
+        self._messages: deque[Message] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
         self._counts: dict[str, float] = {}
         self._counted = False
@@ -69,7 +50,7 @@ class Outbox:
             priority=me.priority, on_silence=me.on_silence, sdk_version=self._version,
         )  # fmt: skip
         text = f"{me.name} joined as pid {me.pid} and listens for {', '.join(me.targets)}"
-        self._messages.appendleft(self._message(text, data))
+        self._messages.appendleft(said_now(text, data))
         self._counted = bool(self._counts)
 
     def leave(self, reason: str) -> None:
@@ -77,7 +58,7 @@ class Outbox:
         self.post_counts()
         me = self._me
         data = Leave(workload=me.name, pid=me.pid, start_time_s=me.start_time_s, reason=reason)
-        self._messages.append(self._message(f"{me.name} (pid {me.pid}) left: {reason}", data))
+        self._messages.append(said_now(f"{me.name} (pid {me.pid}) left: {reason}", data))
 
     def accepted(self, directive: Directive) -> None:
         """The directive was heard."""
@@ -94,7 +75,7 @@ class Outbox:
             workload=self._me.name, pid=self._me.pid, directive=directive.id, seq=directive.seq,
             target=directive.target, stage=stage, speed=speed,
         )  # fmt: skip
-        self._messages.append(self._message(f"{self._me.name} {text}", data))
+        self._messages.append(said_now(f"{self._me.name} {text}", data))
 
     def cleaned(self, directive: Directive, freed_bytes: int, *, ok: bool, error: str = "") -> None:
         """The workload's own cleanup was called."""
@@ -103,7 +84,7 @@ class Outbox:
             workload=self._me.name, pid=self._me.pid, directive=directive.id, cleanup=directive.cleanup,
             freed_bytes=freed_bytes, ok=ok, text=text,
         )  # fmt: skip
-        self._messages.append(self._message(text, data))
+        self._messages.append(said_now(text, data))
 
     def count(self, counter: str, amount: float) -> None:
         """Add to a counter, which holds no more than the wire does: `LARGEST_AMOUNT` up or down.
@@ -128,7 +109,7 @@ class Outbox:
         me = self._me
         data = Counters(workload=me.name, pid=me.pid, start_time_s=me.start_time_s, counts=counts)
         text = f"{me.name} counted " + ", ".join(f"{name} {value:g}" for name, value in counts.items())
-        self._messages.append(self._message(text, data))
+        self._messages.append(said_now(text, data))
 
     def __len__(self) -> int:
         """How many messages wait."""
@@ -143,19 +124,10 @@ class Outbox:
         for _ in range(count):
             self._messages.popleft()
 
-    def _message(self, text: str, data: Struct) -> _Message:
-        """A new message, said now."""
-        return _Message(uuid.uuid4().hex, _now(), text, data)
-
-    def _command(self, message: _Message) -> Sequence[str | bytes]:
+    def _command(self, message: Message) -> Sequence[str | bytes]:
         """The XADD of one message."""
-        subject = f"workload.{self._me.name}"
-        values: tuple[str | bytes, ...] = (
-            message.id, _TYPE_OF[type(message.data)], f"{self._me.host}/{subject}", subject, message.time,
-            message.text, msgspec.json.encode(message.data),
-        )  # fmt: skip
-        fields: list[str | bytes] = [part for pair in zip(ENTRY_FIELDS, values, strict=True) for part in pair]
-        return ["XADD", inbox_key(self._me.shard), "MAXLEN", "~", INBOX_LENGTH, "*", *fields]
+        me, subject = self._me, f"workload.{self._me.name}"
+        return command(message, host=me.host, speaker=subject, subject=subject, shard=me.shard)
 
 
 def _named(directive: Directive) -> str:
@@ -166,8 +138,3 @@ def _named(directive: Directive) -> str:
 def _utf8(text: str) -> str:
     """What the program says, as UTF-8 can: a file's name in an error may hold other bytes."""
     return text.encode(errors="backslashreplace").decode()
-
-
-def _now() -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,14 +6,15 @@ import operator
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Final, Self, TypeVar, get_args, overload
 
+from flyball.card import card
 from flyball.cleaner import OnCleanup
 from flyball.identity import Identity, host_name, shard, start_time_s
 from flyball.link import Link, OnChange
-from flyball.orders import Orders
+from flyball.orders import Orders, State
 from flyball.outbox import Outbox
 from flyball.pace import Pace, paced
 from flyball.valve import Valve
@@ -72,22 +73,19 @@ class Workload:
         """
         if on_silence not in get_args(OnSilence):
             raise ValueError(f"on_silence is {on_silence!r}; it may be {', '.join(get_args(OnSilence))}")
-        indices = tuple(dict.fromkeys(operator.index(gpu) for gpu in gpus))
-        if not all(0 <= index <= 9999 for index in indices):
-            raise ValueError(f"gpus is {indices}; each must be the index of a GPU, 0 to 9999")
+        cards = tuple(dict.fromkeys(card(gpu) for gpu in gpus))
         if not -(2**63) <= operator.index(priority) < 2**63:
             raise ValueError(f"priority is {priority}; it must be a whole number of 64 bits")
-        targets = tuple(f"gpu{index}" for index in indices)
         self._name = checked_name(name)
         self._host = checked_name(host) if host is not None else host_name()
         self._priority = operator.index(priority)
         self._on_silence = on_silence
-        self._targets = (*targets, *(["host"] if host_memory else []), f"workload.{name}")
+        self._targets = (*cards, *(["host"] if host_memory else []), f"workload.{name}")
         self._valve = Valve(self._applied)
         self._outbox = Outbox(VERSION)
         self._link: Link | None = None
         self._entered = False
-        self._callbacks: list[OnChange] = []
+        self._callbacks: list[tuple[OnChange, State | None]] = []
         self._cleanup: OnCleanup | None = None
         self._paces = False
         self._warned = False
@@ -125,10 +123,34 @@ class Workload:
         workload.on_change(lambda directive: print(directive.action, directive.speed, directive.reason))
         ```
         """
-        self._callbacks.append(callback)
-        if self._link is not None:
-            self._link.on_change(callback)
+        self._listen_with(callback, None)
         return callback
+
+    @overload
+    def on_state(self, state: State, callback: F) -> F: ...
+    @overload
+    def on_state(self, state: State) -> Callable[[F], F]: ...
+    def on_state(self, state: State, callback: F | None = None) -> F | Callable[[F], F]:
+        """Call `callback` with the directive by which the standing order moves into `state`, or that stands already.
+
+        The states are `running` (full speed), `throttled`, `paused`, and `silent`: the supervisor said nothing for so
+        long that `on_silence` rules. A change of speed inside `throttled` is no move; `on_change` hears of it. For the
+        rest it is as `on_change`. May be used as a decorator, `@workload.on_state("throttled")`.
+
+        ```python
+        workload.on_state("throttled", lambda directive: print("slower:", directive.reason))
+        ```
+
+        :raises ValueError: `state` is none of them.
+        """
+        if state not in get_args(State):
+            raise ValueError(f"state is {state!r}; it may be {', '.join(get_args(State))}")
+
+        def register(callback: F) -> F:
+            self._listen_with(callback, state)
+            return callback
+
+        return register if callback is None else register(callback)
 
     def on_cleanup(self, callback: C) -> C:
         """Call `callback(level)` (`soft`, `hard`, `emergency`) when memory should be freed; it returns the bytes freed.
@@ -277,8 +299,8 @@ class Workload:
         )
         self._outbox.introduce(me)
         link = Link(me, Orders(self._targets, self._on_silence), self._valve, self._outbox)
-        for callback in self._callbacks:
-            link.on_change(callback)
+        for callback, state in self._callbacks:
+            link.on_change(callback, state)
         if self._cleanup is not None:
             link.on_cleanup(self._cleanup)
         self._link = link
@@ -300,6 +322,12 @@ class Workload:
         link.stop()
         self._valve.close()
         return link
+
+    def _listen_with(self, callback: OnChange, state: State | None) -> None:
+        """Call it from now on; with a `state`, at moves into it."""
+        self._callbacks.append((callback, state))
+        if self._link is not None:
+            self._link.on_change(callback, state)
 
     def _applied(self, directive: Directive, speed: float) -> None:
         """A loop has reached a directive."""

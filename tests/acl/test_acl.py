@@ -15,7 +15,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
-from schemas.workload import directive_key, inbox_key, pause_channel, throttle_channel
+from schemas.workload import (
+    directive_key,
+    inbox_key,
+    memory_channel,
+    pause_channel,
+    reservation_key,
+    throttle_channel,
+)
 from supervisor.bus import keys, lease
 from supervisor.bus.connection import Connection
 from tests.busservers import KINDS, BusServer, start_bus_server
@@ -24,6 +31,7 @@ FILES = Path(__file__).parents[2] / "deploy" / "acl"
 USERS = ("supervisor", "workload", "reader")
 
 DIRECTIVE = directive_key("box", "gpu0")
+LEDGER = reservation_key("box")
 #: What a workload must never write, each with a command that would.
 FORBIDDEN_WRITES = {
     "directive": ("HSET", DIRECTIVE, "speed", "1"),
@@ -35,20 +43,35 @@ FORBIDDEN_WRITES = {
     "demand": ("HSET", keys.demands_key("box", "gpu0"), "me", "{}"),
     "lease": ("HSET", keys.lease_key("box"), "epoch", "99"),
     "status": ("SET", keys.status_key("box"), "{}"),
+    "ledger": ("HSET", LEDGER, "llm_model", "{}"),
+    "entry of the ledger": ("HDEL", LEDGER, "llm_model"),
+    "whole ledger": ("DEL", LEDGER),
+    "ledger by rename": ("RENAME", inbox_key(), LEDGER),
+    "capacity": ("HSET", keys.record_key("capacity", "box:gpu0"), "limit_bytes", "1"),
     "override": ("HSET", keys.record_key("override", "gpu0"), "speed", "1"),
     "throttle channel": ("PUBLISH", throttle_channel("box", "gpu0"), "{}"),
     "pause channel": ("PUBLISH", pause_channel("box", "gpu0"), "{}"),
+    "memory channel": ("PUBLISH", memory_channel("box"), "{}"),
     "foreign key": ("SET", "other", "x"),
     "script": ("EVAL", "return redis.call('HSET', KEYS[1], 'speed', '1')", "1", DIRECTIVE),
     "function": ("FUNCTION", "LOAD", "#!lua name=mine\nredis.register_function('f', function() return 1 end)"),
 }
+#: What a workload may read, and what it may not.
 READS = {
+    "directive": ("HGETALL", DIRECTIVE),
+    "ledger": ("HGETALL", LEDGER),
+    "entry of the ledger": ("HGET", LEDGER, "llm_model"),
+    "status": ("GET", keys.status_key("box")),
+}
+FURTHER_READS = {
     "events": ("XREVRANGE", keys.events_key(), "+", "-", "COUNT", "5"),
     "samples": ("XREAD", "STREAMS", keys.samples_key(), "0"),
     "inbox": ("XRANGE", inbox_key(), "-", "+"),
     "demands": ("HGETALL", keys.demands_key("box", "gpu0")),
     "lease": ("HGETALL", keys.lease_key("box")),
-    "status": ("GET", keys.status_key("box")),
+    "override": ("HGETALL", keys.record_key("override", "gpu0")),
+    "snapshot": ("HGET", keys.snapshot_key("box", "throttle"), "state"),
+    "what was done": ("GET", keys.idempotency_key("x")),
 }
 ADMINISTRATION = {
     "flush": ("FLUSHALL",),
@@ -104,9 +127,14 @@ async def test_a_workload_writes_nothing_but_the_inbox(server: BusServer, what: 
 
 
 @pytest.mark.parametrize("what", READS)
-async def test_a_workload_reads_nothing_but_directives(server: BusServer, what: str) -> None:
+async def test_a_workload_reads_what_is_said_to_it(server: BusServer, what: str) -> None:
+    await run(server, "workload", READS[what])
+
+
+@pytest.mark.parametrize("what", FURTHER_READS)
+async def test_a_workload_reads_nothing_else(server: BusServer, what: str) -> None:
     with pytest.raises(NoPermissionError):
-        await run(server, "workload", READS[what])
+        await run(server, "workload", FURTHER_READS[what])
 
 
 async def test_of_all_commands_of_the_server_a_workload_has_only_these(server: BusServer) -> None:
@@ -131,7 +159,7 @@ async def test_of_all_commands_of_the_server_a_workload_has_only_these(server: B
                 allowed.add(name)
         await connection.disconnect()
     assert allowed == {
-        "xadd", "hgetall", "subscribe", "psubscribe", "unsubscribe", "punsubscribe", "ping",
+        "xadd", "get", "hget", "hgetall", "subscribe", "psubscribe", "unsubscribe", "punsubscribe", "ping",
     }  # fmt: skip
 
 
@@ -150,26 +178,27 @@ def _with_subcommands(command: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 async def test_a_workload_obeys_and_speaks(server: BusServer) -> None:
-    channels = throttle_channel("box", "gpu0"), pause_channel("box", "gpu0")
+    channels = throttle_channel("box", "gpu0"), pause_channel("box", "gpu0"), memory_channel("box")
     async with client_of(server, "workload") as client, client.pubsub() as pubsub:
         await pubsub.subscribe(*channels)
         await pubsub.psubscribe("flyball:throttle:*")
         assert await client.hgetall(DIRECTIVE) == {}
-        assert await client.xadd(inbox_key(), {"type": "flyball.workload.join"}, maxlen=10000, approximate=True)
+        for said in ("flyball.workload.join", "flyball.memory.reserve"):
+            assert await client.xadd(inbox_key(), {"type": said}, maxlen=10000, approximate=True)
         assert await client.ping()
 
 
 @pytest.mark.parametrize("channel", ["flyball:other:*", "*", "__keyspace@0__:*"])
-async def test_a_workload_hears_only_directives(server: BusServer, channel: str) -> None:
+async def test_a_workload_hears_only_what_is_said_to_it(server: BusServer, channel: str) -> None:
     async with client_of(server, "workload") as client, client.pubsub() as pubsub:
         with pytest.raises(NoPermissionError):
             await pubsub.psubscribe(channel)
             await pubsub.get_message(timeout=5)
 
 
-@pytest.mark.parametrize("what", READS)
+@pytest.mark.parametrize("what", [*READS, *FURTHER_READS])
 async def test_a_reader_reads_everything_of_flyball(server: BusServer, what: str) -> None:
-    await run(server, "reader", READS[what])
+    await run(server, "reader", (READS | FURTHER_READS)[what])
 
 
 @pytest.mark.parametrize("what", [*FORBIDDEN_WRITES, "inbox"])

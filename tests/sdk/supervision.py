@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,10 @@ from schemas.envelope import Event, event_from_entry
 HOST: Final = "test-box"
 #: Nothing here takes so long, unless it never comes.
 PATIENCE_S: Final = 20
+#: What the shipped file lets a workload do, as words of ACL SETUSER, with the password `secret`.
+WORKLOAD_RIGHTS: Final = (
+    "on", ">secret", *(Path(__file__).parents[2] / "deploy" / "acl" / "workload.acl").read_text().split()[4:],
+)  # fmt: skip
 
 
 class Supervisor:

@@ -11,16 +11,10 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from flyball import Workload, link
+from flyball import Workload, bus, link
 from flyball.wire import Acknowledgement, Counters, Join, directive_key, inbox_key, throttle_channel
 from tests.busservers import BusServer, start_bus_server
-from tests.sdk.supervision import HOST, Heard, Lines, Supervisor
-
-#: A workload's user on the bus: what it may do, and nothing else.
-ACL = (
-    "on", ">secret", "resetkeys", "resetchannels", "-@all", "%R~flyball:directive:*", "%W~flyball:inbox:*",
-    "&flyball:throttle:*", "&flyball:pause:*", "+subscribe", "+hgetall", "+xadd", "+ping", "+hello", "+auth",
-)  # fmt: skip
+from tests.sdk.supervision import HOST, WORKLOAD_RIGHTS, Heard, Lines, Supervisor
 
 
 def test_without_a_supervisor_one_warning_and_full_speed(lines: Lines) -> None:
@@ -98,8 +92,8 @@ def test_kill_9_of_the_bus(server: BusServer, supervisor: Supervisor, lines: Lin
             supervisor.until(Acknowledgement, directive=directive.id, stage="accepted")
         supervisor.say("run", 1.0)
         assert heard.next().speed == 1.0
-    events = [event for event, _ in supervisor.inbox()]
-    assert len({event.id for event in events}) == len(events), "nothing was said twice"
+    events = {event for event, _ in supervisor.inbox()}
+    assert len({event.id for event in events}) == len(events), "what a kill let be said twice has the same id"
     joins = [data for _, data in supervisor.inbox() if isinstance(data, Join)]
     assert len(joins) >= 2
     assert sum("the bus is lost" in line for line in lines.warnings) == 3
@@ -146,9 +140,10 @@ def calls(supervisor: Supervisor, command: str) -> int:
 @pytest.mark.parametrize(("on_silence", "speed"), [("run", 1.0), ("pause", 0.0)])
 def test_silence_of_the_supervisor(supervisor: Supervisor, lines: Lines, on_silence: str, speed: float) -> None:
     """The bus is there, nobody speaks; and the next word rules again."""
-    heard = Heard()
+    heard, silent_state = Heard(), Heard()
     with Workload("trainer", on_silence=on_silence) as workload:  # type: ignore[arg-type]
         workload.on_change(heard)
+        workload.on_state("silent", silent_state)
         directive = supervisor.say("throttle", 0.5, ttl_s=0.3)
         assert heard.next() == directive
         silent = heard.next()
@@ -156,6 +151,7 @@ def test_silence_of_the_supervisor(supervisor: Supervisor, lines: Lines, on_sile
         lines.until("no word from the supervisor about gpu0")
         supervisor.publish(directive)
         assert heard.next() == directive
+        assert silent_state.next() == silent
 
 
 def test_after_a_clean_stop_it_runs_on_without_a_word(
@@ -247,8 +243,8 @@ def test_a_shard_that_is_no_number_is_a_warning(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_fault_is_told_in_full_once(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
     """As where the Redis client cannot be imported, at each attempt."""
-    monkeypatch.setattr(link, "candidates", lambda: ["unix:///x"])
-    monkeypatch.setattr(link, "check", lambda url: 1 // 0)
+    monkeypatch.setattr(bus, "candidates", lambda: ["unix:///x"])
+    monkeypatch.setattr(bus, "check", lambda url: 1 // 0)
     monkeypatch.setattr(link, "LAST_RETRY_S", 0.02)
     with Workload("trainer"):
         for _ in range(3):
@@ -326,7 +322,7 @@ def test_the_workloads_user_is_enough(
     server: BusServer, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
     """The whole round with the commands that a workload may use; the server has refused none but CLIENT SETINFO."""
-    supervisor.client.execute_command("ACL", "SETUSER", "workload", *ACL)
+    supervisor.client.execute_command("ACL", "SETUSER", "workload", *WORKLOAD_RIGHTS)
     monkeypatch.setenv("FLYBALL_URL", f"unix://workload:secret@{server.path}")
     with Workload("trainer") as workload:
         heard = Heard()
@@ -342,7 +338,7 @@ def test_the_workloads_user_is_enough(
 def test_refused_words_do_not_keep_it_from_obeying(
     server: BusServer, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
-    supervisor.client.execute_command("ACL", "SETUSER", "workload", *ACL, "-xadd")
+    supervisor.client.execute_command("ACL", "SETUSER", "workload", *WORKLOAD_RIGHTS, "-xadd")
     monkeypatch.setenv("FLYBALL_URL", f"unix://workload:secret@{server.path}")
     with Workload("trainer") as workload:
         heard = Heard()
@@ -358,7 +354,7 @@ def test_refused_words_do_not_keep_it_from_obeying(
 def test_a_directive_that_may_not_be_read_is_no_supervisor(
     server: BusServer, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
-    supervisor.client.execute_command("ACL", "SETUSER", "workload", *ACL, "-hgetall")
+    supervisor.client.execute_command("ACL", "SETUSER", "workload", *WORKLOAD_RIGHTS, "-hgetall")
     monkeypatch.setenv("FLYBALL_URL", f"unix://workload:secret@{server.path}")
     with Workload("trainer") as workload:
         assert workload.speed == 1.0

@@ -1,10 +1,12 @@
 """What a type checker sees; mypy reads the assertions, and they hold at run time as well."""
 
 from collections.abc import AsyncIterator
-from typing import assert_type
+from typing import Final, assert_type
 
 import flyball
 from flyball.pace import Pace
+
+DIRECTIVE: Final = flyball.Directive(id="d1", seq=1, time="", host="box", target="gpu0", action="throttle", speed=0.5)
 
 
 async def numbers() -> AsyncIterator[int]:
@@ -35,7 +37,13 @@ def test_callbacks_keep_theirs() -> None:
     def clean(level: flyball.Cleanup) -> int:
         return len(level)
 
+    @workload.on_state("throttled")
+    def slower(directive: flyball.Directive) -> float:
+        return directive.speed
+
     assert_type(clean("soft"), int)
+    assert_type(workload.on_state("paused", slower)(DIRECTIVE), float)
+    assert_type(slower(DIRECTIVE), float)
     assert callable(changed)
     assert_type(workload.speed, float)
     assert_type(workload.paused, bool)
@@ -45,8 +53,20 @@ def test_callbacks_keep_theirs() -> None:
         assert_type(entered, flyball.Workload)
 
 
+async def test_a_reservation() -> None:
+    with flyball.reserve("llm_model", vram_mb=2048, ram_mb=0.5, wait_s=0) as held:
+        assert_type(held, flyball.Reservation)
+        assert_type(held.granted, bool)
+    async with flyball.reserve("llm_model", 2048) as held:
+        assert_type(held.name, str)
+    assert_type(flyball.available(), int | None)
+
+
 def test_what_is_public() -> None:
-    assert set(flyball.__all__) == {"Action", "Cleanup", "Directive", "OnSilence", "Workload", "__version__"}
+    assert set(flyball.__all__) == {
+        "Action", "Cleanup", "Directive", "LedgerAnswer", "MemoryUnavailable", "OnSilence", "Reservation", "State",
+        "Workload", "__version__", "available", "reserve",
+    }  # fmt: skip
     assert all(hasattr(flyball, name) for name in flyball.__all__)
 
 

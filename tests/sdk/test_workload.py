@@ -173,6 +173,52 @@ def test_a_callback_that_raises_is_logged_and_nothing_ends(supervisor: Superviso
     assert not [data for _, data in supervisor.inbox() if getattr(data, "stage", "") == "applied"]
 
 
+def test_a_callback_of_a_state_hears_of_moves_into_it(supervisor: Supervisor) -> None:
+    """Once a move; a change of speed within it is none, and neither are other states."""
+    every, throttled, paused = Heard(), Heard(), Heard()
+    supervisor.say("throttle", 0.8)
+    with Workload("server") as workload:
+        workload.on_state("throttled", throttled)
+        workload.on_state("paused")(paused)
+        workload.on_change(every)
+        for action, speed in (("throttle", 0.5), ("pause", 0.0), ("run", 1.0), ("throttle", 0.3)):
+            supervisor.say(action, speed)  # type: ignore[arg-type]
+            while every.next().speed != speed:
+                pass
+    assert [throttled.next().speed, throttled.next().speed, paused.next().action] == [0.8, 0.3, "pause"]
+    assert throttled.nothing()
+    assert paused.nothing()
+
+
+def test_running_is_a_state_like_the_others(supervisor: Supervisor) -> None:
+    running = Heard()
+    workload = Workload("server")
+
+    @workload.on_state("running")
+    def faster(directive: Directive) -> None:
+        running(directive)
+
+    with workload:
+        supervisor.say("throttle", 0.5)
+        resumed = supervisor.say("run", 1.0)
+        assert running.next() == resumed
+
+
+def test_a_callback_of_a_state_applies_what_it_was_told(supervisor: Supervisor) -> None:
+    """A program with nothing but `on_state("throttled")` does not claim to have paused, nor to know a later speed."""
+    with Workload("server") as workload:
+        workload.on_state("throttled", Heard())
+        first = supervisor.say("throttle", 0.5)
+        same = supervisor.say("throttle", 0.5)
+        supervisor.until(Acknowledgement, directive=same.id, stage="applied", speed=0.5)
+        supervisor.say("throttle", 0.3)
+        supervisor.say("pause", 0.0)
+        last = supervisor.say("throttle", 0.4)
+        supervisor.until(Acknowledgement, directive=last.id, stage="applied", speed=0.4)
+    applied = [data.directive for _, data in supervisor.inbox() if getattr(data, "stage", "") == "applied"]
+    assert applied == [first.id, same.id, last.id]
+
+
 def test_waiting_in_a_callback_does_not_wait_for_itself(supervisor: Supervisor, lines: Lines) -> None:
     heard = Heard()
     with Workload("server") as workload:
@@ -311,6 +357,8 @@ def test_misuse_is_named() -> None:
         Workload("trainer", gpus=[-1])
     with pytest.raises(ValueError, match="whole number of 64 bits"):
         Workload("trainer", priority=10**30)
+    with pytest.raises(ValueError, match="state is 'throttle'; it may be running, throttled, paused, silent"):
+        Workload("trainer").on_state("throttle", print)  # type: ignore[call-overload]
     workload = Workload("trainer")
     with workload, pytest.raises(RuntimeError, match="make another one"):
         workload.__enter__()

@@ -1,0 +1,62 @@
+"""What could be reserved right now, as the supervisor last said."""
+
+import logging
+from contextlib import closing
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from flyball.bus import BusLost, connect
+from flyball.card import card
+from flyball.identity import host_name, shard
+from flyball.wire import checked_name
+
+log = logging.getLogger("flyball")
+
+MIB: Final = 2**20
+
+
+class _Status(Struct):
+    """The part of the status that is of interest here."""
+
+    memory: dict[str, int] = {}
+
+
+_decode: Final = msgspec.json.Decoder(_Status).decode
+
+
+def available(gpu: int = 0, host: str | None = None) -> int | None:
+    """The MiB of a card that `reserve` could have now; None where nobody knows it.
+
+    Without a supervisor, such a card or a fresh sample of it, nobody does. It may be gone a moment later: to have it,
+    reserve it. It asks the bus, which takes about a millisecond; in an event loop use
+    `await asyncio.to_thread(flyball.available)`.
+
+    ```python
+    if (flyball.available(gpu=0) or 0) >= 2048:
+        load_the_large_one()
+    ```
+
+    :raises ValueError: a negative GPU, or a host with other characters than A-Z a-z 0-9 . _ -.
+    """
+    target, host = card(gpu), host_name() if host is None else checked_name(host)
+    try:
+        size = _status(host).memory.get(target)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the program; it is logged
+        log.debug("what is available is not known: %s", error)
+        return None
+    return None if size is None else size // MIB
+
+
+def _status(host: str) -> _Status:
+    """What the supervisor of `host` last said.
+
+    :raises BusLost: there is no bus, or it does not let us ask. :raises msgspec.DecodeError: that is no status.
+    """
+    connection, _ = connect()
+    with closing(connection):
+        (reply,) = connection.ask([["GET", f"flyball:status:{{{shard()}}}:{host}"]])
+    if isinstance(reply, Exception):
+        raise BusLost(f"the status cannot be read: {reply}")
+    return _Status() if reply is None else _decode(reply)

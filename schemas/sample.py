@@ -17,6 +17,20 @@ Reading = Literal["fresh", "blind", "lost"]
 #: what a full sample may lack because its source failed
 Source = Literal["host", "processes"]
 BackendState = Literal["ok", "unavailable", "stopped"]
+#: who tells of XIDs: the driver's event set, the kernel's log
+XidSource = Literal["nvml", "kmsg"]
+#: what the driver itself says must be done with a card (NVML field 230); unknown: a number that we have no name for
+RecoveryAction = Literal[
+    "none",
+    "gpu_reset",
+    "node_reboot",
+    "drain_p2p",
+    "drain_and_reset",
+    "recover_imex",
+    "bus_reset",
+    "system_reboot",
+    "unknown",
+]
 
 
 class GpuProcess(Struct, frozen=True, omit_defaults=True):
@@ -27,8 +41,22 @@ class GpuProcess(Struct, frozen=True, omit_defaults=True):
     kind: Literal["compute", "graphics"] = "compute"
 
 
+class Xid(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Driver errors with one number that a card has had since the full sample before.
+
+    `source` is kmsg where NVML did not tell. Only the kernel's log knows a program and `detail`: those of the last one.
+    """
+
+    code: Count
+    count: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    source: XidSource
+    pid: Pid | None = None
+    process: str = ""
+    detail: str = ""
+
+
 class Gpu(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One card at one tick; where `reading` is not fresh, only the identity is there, and `reason` says why."""
+    """One card at one tick; where `reading` is not fresh, no figure is there, and `reason` says why."""
 
     index: Count
     uuid: str
@@ -61,6 +89,9 @@ class Gpu(Struct, frozen=True, kw_only=True, omit_defaults=True):
     remapped_rows_uncorrected: Count | None = None
     remapped_rows_pending: bool | None = None
     remapped_rows_failed: bool | None = None
+    recovery_action: RecoveryAction | None = None
+    #: in full samples only, by number
+    xids: tuple[Xid, ...] = ()
     processes: tuple[GpuProcess, ...] = ()
 
     @property
@@ -72,11 +103,15 @@ class Gpu(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GpuBackend(Struct, frozen=True):
-    """Whether GPUs can be read at all, and if not, why and what to do."""
+    """Whether GPUs can be read at all, and if not, why and what to do.
+
+    Without `xid_sources`, nobody would tell of an XID: that a sample holds none says nothing then.
+    """
 
     state: BackendState
     reason: str = ""
     hint: str = ""
+    xid_sources: tuple[XidSource, ...] = ()
 
 
 class Pressure(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -83,6 +83,8 @@ class SamplingSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     proc_root: str = "/proc"
     #: Where the cgroups are mounted.
     cgroup_root: str = "/sys/fs/cgroup"
+    #: The kernel's log, followed for XIDs where it can be read; empty: not at all.
+    kmsg: str = "/dev/kmsg"
 
     def problems(self) -> list[str]:
         """Fast sampling that is slower than the ordinary one."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -23,7 +24,9 @@ def real_sources(config: Config) -> Sources:
     from supervisor.sampling.nvml.source import NvmlSource  # cold imports are slow, and a demo needs none of it
 
     host, processes = _machine(config)
-    return Sources(NvmlSource(deadline_s=config.sampling.nvml_deadline_s), host, processes)
+    sampling = config.sampling
+    kernel_log = Path(sampling.kmsg) if sampling.kmsg else None
+    return Sources(NvmlSource(deadline_s=sampling.nvml_deadline_s, kernel_log=kernel_log), host, processes)
 
 
 def simulated_sources(config: Config, clock: Clock, speed: Callable[[int], float], *, seed: int = 0) -> Sources:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection
 from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from schemas.sample import Gpu, GpuBackend
+from schemas.sample import Gpu, GpuBackend, Xid
 from supervisor.sampling.source import GpuReadings, GpuSource
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class GuardedGpus:
     """One read at a time, begun and ended apart, so that the host is read while the driver answers.
 
     A read that is late goes on, so that the source stays in one piece, and its result is thrown away: it is of another
-    tick. Until then, and after a failure, every card that was ever seen is blind.
+    tick. Until then, and after a failure, every card that was ever seen is blind. Only the XIDs of a late read are kept
+    for the next one: they are facts, not figures, and are told once.
     """
 
     def __init__(self, source: GpuSource, *, bound_s: float) -> None:
@@ -61,6 +63,7 @@ class GuardedGpus:
         self._late: asyncio.Task[GpuReadings] | None = None
         self._read: _Read | None = None
         self._known: dict[int, Gpu] = {}
+        self._late_xids: dict[str, tuple[Xid, ...]] = {}
         self._failure = ""
 
     def begin(self, only: Collection[int] | None = None) -> None:
@@ -68,6 +71,10 @@ class GuardedGpus:
         if self._late is not None and self._late.done():
             if not self._late.cancelled() and (error := self._late.exception()) is not None:
                 log.error("the GPU source failed, too late to be heard: %s", error, exc_info=error)
+            elif not self._late.cancelled():
+                for gpu in self._late.result().gpus:
+                    if gpu.xids:
+                        self._late_xids[gpu.uuid] = (*self._late_xids.get(gpu.uuid, ()), *gpu.xids)
             self._late = None
         if self._late is None:
             self._read = _Read(asyncio.create_task(self._start_and_read(only), name="gpu-read"), only)
@@ -90,7 +97,7 @@ class GuardedGpus:
             self._failure = ""
         readings = read.task.result()
         self._known.update((gpu.index, gpu) for gpu in readings.gpus)
-        return readings
+        return readings if read.only is not None or not self._late_xids else self._with_late_xids(readings)
 
     async def stop(self) -> None:
         """End what is under way and stop the source, within seconds."""
@@ -111,6 +118,11 @@ class GuardedGpus:
             await self._source.start()
             self._started = True
         return await self._source.read(only)
+
+    def _with_late_xids(self, readings: GpuReadings) -> GpuReadings:
+        late = self._late_xids
+        gpus = tuple(replace(gpu, xids=(*late.pop(gpu.uuid, ()), *gpu.xids)) for gpu in readings.gpus)
+        return replace(readings, gpus=gpus)
 
     def _failed(self, error: BaseException, only: Collection[int] | None) -> GpuReadings:
         what = f"{type(error).__name__}: {error}"

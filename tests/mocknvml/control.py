@@ -37,6 +37,7 @@ DEFAULT_VALUES: Final[Mapping[str, int]] = {
     "remapped_uncorrected": 0,
     "remapped_pending": 0,
     "remapped_failed": 0,
+    "event_types": 8,  # nvmlEventTypeXidCriticalError
     "latency_us": 0,  # of each call
     "hang": 0,  # 1: calls block inside the library
     "hang_pid": 0,  # the only process that hangs, 0: all
@@ -92,7 +93,7 @@ class MockNvml:
             for index in range(16)
         ]
         self._results: dict[str, int] = {}
-        self._xids: list[tuple[int, int, int]] = []
+        self._xids: list[tuple[int, int, int, int]] = []
         self._batch = False
         self.write()
 
@@ -165,10 +166,10 @@ class MockNvml:
         (self._results if gpu is None else self._cards[gpu].results)[function] = code
         self.write()
 
-    def xid(self, gpu: int, code: int) -> None:
-        """Raise an XID event, for event sets that exist by now."""
-        serial = self._xids[-1][0] + 1 if self._xids else 1
-        self._xids = [*self._xids[-63:], (serial, gpu, code)]
+    def xid(self, gpu: int, code: int, count: int = 1) -> None:
+        """Raise so many XID events, for event sets that exist by now."""
+        first = self._xids[-1][1] + 1 if self._xids else 1
+        self._xids = [*self._xids[-63:], (first, first + count - 1, gpu, code)]
         self.write()
 
     def calls(self) -> dict[str, int]:
@@ -192,7 +193,7 @@ class MockNvml:
         yield f"hang_init={int(self.hang_init)}"
         yield f"shared_lock={int(self.shared_lock)}"
         yield from (f"call.{function}={code}" for function, code in self._results.items())
-        yield from (f"xid={serial} {gpu} {code}" for serial, gpu, code in self._xids)
+        yield from (f"xid={first} {last} {gpu} {code}" for first, last, gpu, code in self._xids)
         for index, card in enumerate(self._cards):
             prefix = f"gpu{index}."
             yield f"{prefix}uuid={card.uuid}"

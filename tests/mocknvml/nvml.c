@@ -6,12 +6,15 @@
  * not supported by that card. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <libgen.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -46,7 +49,7 @@ static const char *const FUNCTION_NAMES[] = { FUNCTIONS(AS_TEXT) };
     V(temperature) V(margin) V(memory_total) V(memory_used) V(memory_reserved) V(utilization) V(memory_utilization) \
     V(power_mw) V(power_limit_mw) V(clock_sm_mhz) V(clock_memory_mhz) V(fan) V(throttle_reasons) V(field_230) V(field_269) \
     V(field_270) V(field_271) V(ecc_corrected) V(ecc_uncorrected) V(remapped_corrected) V(remapped_uncorrected) \
-    V(remapped_pending) V(remapped_failed) V(latency_us) V(hang) V(hang_pid) V(lost) V(crash)
+    V(remapped_pending) V(remapped_failed) V(event_types) V(latency_us) V(hang) V(hang_pid) V(lost) V(crash)
 #define AS_VALUE(name) V_##name,
 enum value { VALUES(AS_VALUE) VALUE_COUNT };
 static const char *const VALUE_NAMES[] = { VALUES(AS_TEXT) };
@@ -60,7 +63,7 @@ struct gpu {
     unsigned process_count;
     struct process processes[MAX_PROCESSES];
 };
-struct xid { unsigned long serial; unsigned gpu; uint64_t code; };
+struct xid { unsigned long first, last; unsigned gpu; uint64_t code; }; /* one event each from serial first to last */
 struct state {
     char driver[TEXT];
     unsigned count;
@@ -70,7 +73,7 @@ struct state {
     struct gpu gpus[MAX_GPUS];
 };
 struct device { unsigned index; };
-struct event_set { uint64_t wanted[MAX_GPUS]; unsigned long serial; };
+struct event_set { uint64_t wanted[MAX_GPUS]; unsigned long serial; int inotify; };
 struct record { char name[56]; uint64_t count; };
 
 static struct state current;
@@ -124,7 +127,7 @@ static void parse(struct state *state, FILE *file) {
         else if (!strcmp(line, "shared_lock")) state->shared_lock = atoi(text);
         else if (!strcmp(line, "xid") && state->xid_count < MAX_XIDS) {
             struct xid *xid = &state->xids[state->xid_count++];
-            sscanf(text, "%lu %u %lu", &xid->serial, &xid->gpu, &xid->code);
+            sscanf(text, "%lu %lu %u %lu", &xid->first, &xid->last, &xid->gpu, &xid->code);
         } else if (!strncmp(line, "call.", 5) && (i = index_of(line + 5, FUNCTION_NAMES, FUNCTION_COUNT)) >= 0)
             state->result[i] = atoi(text);
     }
@@ -437,45 +440,77 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(struct device *device, unsigned *co
 int nvmlEventSetCreate(struct event_set **out) {
     int result = enter(F_nvmlEventSetCreate);
     if (result) return result;
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s", getenv("FLYBALL_MOCK_NVML"));
     *out = calloc(1, sizeof **out);
+    (*out)->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    inotify_add_watch((*out)->inotify, dirname(folder), IN_MOVED_TO);
+    pthread_mutex_lock(&state_lock);
     for (unsigned i = 0; i < current.xid_count; i++)
-        if (current.xids[i].serial > (*out)->serial) (*out)->serial = current.xids[i].serial;
+        if (current.xids[i].last > (*out)->serial) (*out)->serial = current.xids[i].last;
+    pthread_mutex_unlock(&state_lock);
     return SUCCESS;
 }
 int nvmlDeviceGetSupportedEventTypes(struct device *device, unsigned long long *out) {
-    struct gpu gpu;
-    int result = enter_gpu(F_nvmlDeviceGetSupportedEventTypes, device, &gpu);
-    if (!result) *out = XID_EVENT;
-    return result;
+    return number64(F_nvmlDeviceGetSupportedEventTypes, device, V_event_types, out);
 }
 int nvmlDeviceRegisterEvents(struct device *device, unsigned long long types, struct event_set *set) {
     struct gpu gpu;
     int result = enter_gpu(F_nvmlDeviceRegisterEvents, device, &gpu);
     if (result) return result;
-    if (types & ~XID_EVENT) return NOT_SUPPORTED;
+    if (types & ~(unsigned long long)gpu.value[V_event_types]) return NOT_SUPPORTED;
+    pthread_mutex_lock(&state_lock);
     set->wanted[device->index] = types;
+    pthread_mutex_unlock(&state_lock);
     return SUCCESS;
 }
 struct event { struct device *device; unsigned long long type, data; unsigned gpu_instance, compute_instance; };
+
+/* Under state_lock: the next event of the set, or that one of its cards is lost, or TIMEOUT. */
+static int next_event(struct event_set *set, struct event *out) {
+    if (current.result[F_nvmlEventSetWait_v2]) return current.result[F_nvmlEventSetWait_v2];
+    for (unsigned i = 0; i < current.xid_count; i++) {
+        struct xid xid = current.xids[i];
+        if (xid.last <= set->serial) continue;
+        if (xid.gpu >= MAX_GPUS || !(set->wanted[xid.gpu] & XID_EVENT)) {
+            set->serial = xid.last;
+            continue;
+        }
+        set->serial = set->serial < xid.first ? xid.first : set->serial + 1;
+        *out = (struct event){ &devices[xid.gpu], XID_EVENT, xid.code, UINT32_MAX, UINT32_MAX };
+        return SUCCESS;
+    }
+    for (unsigned i = 0; i < MAX_GPUS; i++)
+        if (set->wanted[i] && current.gpus[i].value[V_lost]) return GPU_IS_LOST;
+    return TIMEOUT;
+}
+static long long now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
 int nvmlEventSetWait_v2(struct event_set *set, struct event *out, unsigned timeout_ms) {
-    int result = enter(F_nvmlEventSetWait_v2), found = 0;
-    for (long long left_us = 1000LL * timeout_ms; !result; left_us -= 2000) {
+    int result = enter(F_nvmlEventSetWait_v2);
+    long long end_ms = now_ms() + timeout_ms;
+    while (!result) {
+        char changes[4096];
+        while (read(set->inotify, changes, sizeof changes) > 0) continue;
         pthread_mutex_lock(&state_lock);
         refresh();
-        result = current.result[F_nvmlEventSetWait_v2];
-        for (unsigned i = 0; i < current.xid_count && !found; i++) {
-            struct xid xid = current.xids[i];
-            if (xid.serial <= set->serial) continue;
-            set->serial = xid.serial;
-            if (xid.gpu >= MAX_GPUS || !(set->wanted[xid.gpu] & XID_EVENT)) continue;
-            *out = (struct event){ &devices[xid.gpu], XID_EVENT, xid.code, UINT32_MAX, UINT32_MAX };
-            found = 1;
-        }
+        result = next_event(set, out);
         pthread_mutex_unlock(&state_lock);
-        if (found) return SUCCESS;
-        if (left_us <= 0) return TIMEOUT;
-        sleep_us(2000);
+        if (result == SUCCESS) return SUCCESS;
+        long long left_ms = end_ms - now_ms();
+        if (result != TIMEOUT || left_ms <= 0) return result;
+        struct pollfd change = { set->inotify, POLLIN, 0 };
+        poll(&change, 1, (int)left_ms);
+        result = SUCCESS;
     }
     return result;
 }
-int nvmlEventSetFree(struct event_set *set) { int result = enter(F_nvmlEventSetFree); free(set); return result; }
+int nvmlEventSetFree(struct event_set *set) {
+    int result = enter(F_nvmlEventSetFree);
+    close(set->inotify);
+    free(set);
+    return result;
+}

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from schemas.sample import Gpu, GpuBackend, GpuProcess
-from supervisor.sampling.nvml.device import THROTTLE_REASONS, throttle_names
+from supervisor.sampling.nvml.device import RECOVERY_ACTIONS, THROTTLE_REASONS, throttle_names
 from supervisor.sampling.nvml.source import NvmlSource
 from supervisor.sampling.source import GpuSource
 from tests.mocknvml.control import DEFAULT_VALUES, MockNvml, MockProcess
@@ -58,10 +58,11 @@ async def test_every_figure_is_read(mock: MockNvml, source: NvmlSource) -> None:
             remapped_uncorrected=7,
             remapped_pending=1,
             remapped_failed=0,
+            field_230=4,
         )
         mock.set_processes(5, [MockProcess(41, 500), MockProcess(42, None), MockProcess(43, 7, "graphics")])
     readings = await source.read()
-    assert readings.backend == GpuBackend("ok")
+    assert readings.backend == GpuBackend("ok", xid_sources=("nvml",))
     assert readings.gpus[5] == Gpu(
         index=5,
         uuid=mock.uuid(5),
@@ -89,6 +90,7 @@ async def test_every_figure_is_read(mock: MockNvml, source: NvmlSource) -> None:
         remapped_rows_uncorrected=7,
         remapped_rows_pending=True,
         remapped_rows_failed=False,
+        recovery_action="drain_and_reset",
         processes=(GpuProcess(43, 7, "graphics"), GpuProcess(41, 500), GpuProcess(42, None)),
     )
 
@@ -113,7 +115,7 @@ async def test_what_a_card_does_not_support_is_absent(mock: MockNvml, source: Nv
         ("nvmlDeviceGetFanSpeed", {"fan_ratio"}),
         (
             "nvmlDeviceGetFieldValues",
-            {"violation_sw_thermal_ns", "violation_hw_thermal_ns", "violation_power_brake_ns"},
+            {"violation_sw_thermal_ns", "violation_hw_thermal_ns", "violation_power_brake_ns", "recovery_action"},
         ),
         ("nvmlDeviceGetTotalEccErrors", {"ecc_corrected_total", "ecc_uncorrected_total"}),
     ],
@@ -151,6 +153,14 @@ async def test_a_driver_from_before_535_tells_its_throttle_reasons(mock: MockNvm
     mock.fail("nvmlDeviceGetCurrentClocksEventReasons", _CODE_FUNCTION_NOT_FOUND)
     mock.set(throttle_reasons=0x8)
     assert (await source.read()).gpus[0].throttle_reasons == ("hw_slowdown",)
+
+
+@pytest.mark.parametrize(("number", "action"), [*enumerate(RECOVERY_ACTIONS), (len(RECOVERY_ACTIONS), "unknown")])
+async def test_each_verdict_of_the_driver_has_a_name(
+    mock: MockNvml, source: NvmlSource, number: int, action: str
+) -> None:
+    mock.set(gpu=0, field_230=number)
+    assert (await source.read(only=[0])).gpus[0].recovery_action == action
 
 
 def test_each_bit_of_the_throttle_reasons_has_a_name() -> None:

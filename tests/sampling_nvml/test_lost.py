@@ -55,7 +55,7 @@ async def test_a_card_that_falls_off_the_bus_is_lost_and_comes_back(mock: MockNv
 async def test_a_card_that_needs_a_reset_is_lost_with_that_reason(mock: MockNvml, source: NvmlSource) -> None:
     mock.fail("nvmlDeviceGetMemoryInfo_v2", _CODE_RESET_REQUIRED, gpu=0)
     gpu = (await source.read()).gpus[0]
-    assert (gpu.reading, gpu.reason) == ("lost", "GPU requires restart")
+    assert (gpu.reading, gpu.reason, gpu.recovery_action) == ("lost", "GPU requires restart", "gpu_reset")
 
 
 async def test_a_card_that_the_driver_lists_no_more_is_lost_not_gone(mock: MockNvml, source: NvmlSource) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pynvml
 
-from schemas.sample import Gpu, GpuProcess
+from schemas.sample import Gpu, GpuProcess, RecoveryAction
 
 #: Codes by which a driver says that there is no such figure; the figure is absent, the card is well.
 _ABSENT: Final = frozenset(
@@ -36,6 +36,9 @@ DRIVER_GONE: Final = frozenset(
     }
 )
 
+#: Codes by which a card is gone, or needs a reset before it answers.
+CARD_LOST: Final = frozenset({pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED})
+
 #: nvml.h, nvmlClocksEventReasons: bit by bit.
 THROTTLE_REASONS: Final = (
     (0x001, "idle"),
@@ -51,8 +54,20 @@ THROTTLE_REASONS: Final = (
 
 #: Cumulative nanoseconds of software thermal, hardware thermal and power brake slowdown.
 _VIOLATION_FIELDS: Final = [269, 270, 271]
-#: No byte count, time or pid is larger; drivers mean "unknown" by such values (2^64 − 1 for a process's memory).
-_LARGEST: Final = 2**63 - 1
+#: The driver's verdict on what must be done with the card, and nvml.h's nvmlDeviceGpuRecoveryAction_t by number.
+_RECOVERY_FIELD: Final = 230
+RECOVERY_ACTIONS: Final[tuple[RecoveryAction, ...]] = (
+    "none",
+    "gpu_reset",
+    "node_reboot",
+    "drain_p2p",
+    "drain_and_reset",
+    "recover_imex",
+    "bus_reset",
+    "system_reboot",
+)
+#: No byte count, time or number is larger; drivers mean "unknown" by such values (2^64 − 1 for a process's memory).
+LARGEST: Final = 2**63 - 1
 _LARGEST_PID: Final = 2**31
 
 
@@ -68,29 +83,36 @@ class Device:
     """One card, opened; its identity and the slowly changing figures are kept between reads."""
 
     def __init__(self, index: int, slow_interval_s: float) -> None:
-        """Open the card at `index`; ECC, remapped rows and the power limit are read every `slow_interval_s`.
+        """Open the card at `index`.
+
+        ECC, remapped rows, the power limit and the recovery action are read every `slow_interval_s`.
 
         :raises pynvml.NVMLError: when it cannot be opened or identified.
         """
-        self._index = index
+        self.index = index
         self._slow_interval_s = slow_interval_s
-        self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        self.handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        self.uuid: str = pynvml.nvmlDeviceGetUUID(self.handle)
         self._identity: dict[str, Any] = {
             "index": index,
-            "uuid": pynvml.nvmlDeviceGetUUID(self._handle),
-            "name": pynvml.nvmlDeviceGetName(self._handle),
-            "pci_bus_id": pynvml.nvmlDeviceGetPciInfo(self._handle).busId,
+            "uuid": self.uuid,
+            "name": pynvml.nvmlDeviceGetName(self.handle),
+            "pci_bus_id": pynvml.nvmlDeviceGetPciInfo(self.handle).busId,
         }
         self._slow: dict[str, Any] = {}
         self._slow_until_s = 0.0
         self._errors: dict[str, int] = {}
 
-    def read(self) -> Gpu:
+    def read(self, *, anew: bool = False) -> Gpu:
         """The card as it is now: fresh, blind with the error as `reason`, or lost.
+
+        With `anew` no figure is one that was kept.
 
         :raises pynvml.NVMLError: one of `DRIVER_GONE`.
         """
         self._errors.clear()
+        if anew:
+            self._slow_until_s = 0.0
         try:
             memory = self._memory()
             temperature = self._call(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU)
@@ -116,17 +138,18 @@ class Device:
                 processes=self._processes(),
             )
         except CardLost as lost:
-            return Gpu(**self._identity, reading="lost", reason=_named(lost.code))
+            needed: RecoveryAction | None = "gpu_reset" if lost.code == pynvml.NVML_ERROR_RESET_REQUIRED else None
+            return Gpu(**self._identity, reading="lost", reason=_named(lost.code), recovery_action=needed)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What `function` returns for this card, None where the card cannot tell."""
         try:
-            return function(self._handle, *arguments)
+            return function(self.handle, *arguments)
         except pynvml.NVMLError as error:
             code = error.value
             if code in DRIVER_GONE:
                 raise
-            if code in (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED):
+            if code in CARD_LOST:
                 raise CardLost(code) from error
             if code not in _ABSENT:
                 self._errors[function.__name__] = code
@@ -174,6 +197,7 @@ class Device:
             "remapped_rows_uncorrected": uncorrected,
             "remapped_rows_pending": None if pending is None else bool(pending),
             "remapped_rows_failed": None if failed is None else bool(failed),
+            "recovery_action": self._recovery_action(),
         }
         self._slow_until_s = now + self._slow_interval_s
         return self._slow
@@ -182,6 +206,14 @@ class Device:
         """Errors over the card's life: the counter that survives a driver reload."""
         count: int | None = self._call(pynvml.nvmlDeviceGetTotalEccErrors, kind, pynvml.NVML_AGGREGATE_ECC)
         return _known(count)
+
+    def _recovery_action(self) -> RecoveryAction | None:
+        """The driver's verdict, None where it gives none."""
+        values = self._call(pynvml.nvmlDeviceGetFieldValues, [_RECOVERY_FIELD])
+        if values is None or values[0].nvmlReturn != pynvml.NVML_SUCCESS:
+            return None
+        number = int(values[0].value.uiVal)
+        return RECOVERY_ACTIONS[number] if number < len(RECOVERY_ACTIONS) else "unknown"
 
     def _throttle_reasons(self) -> tuple[str, ...]:
         mask = self._call(pynvml.nvmlDeviceGetCurrentClocksEventReasons)
@@ -208,7 +240,7 @@ def throttle_names(mask: int) -> tuple[str, ...]:
 
 
 def _known(figure: int | None) -> int | None:
-    return None if figure is None or figure > _LARGEST else figure
+    return None if figure is None or figure > LARGEST else figure
 
 
 def _named(code: int) -> str:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from supervisor.sampling.nvml.protocol import Heard
 from supervisor.sampling.nvml.reader import Kill, Reader
 
 MAX_ABANDONED: Final = 3
@@ -33,9 +34,9 @@ class Pool:
         self._count_abandoned()
         return {index for reader in self._readers if reader.abandoned for index in reader.stuck}
 
-    def new(self, on_change: Callable[[], None]) -> Reader:
+    def new(self, on_change: Callable[[], None], on_xid: Callable[[int, Heard], None] | None = None) -> Reader:
         """A reader that is not started yet; whoever takes it also disposes of it."""
-        reader = Reader(on_change, self._kill)
+        reader = Reader(on_change, self._kill, on_xid)
         self._readers.append(reader)
         return reader
 

@@ -12,10 +12,14 @@ _LENGTH_BYTES: Final = 4
 
 
 class Read(Struct, frozen=True, array_like=True):
-    """To the reader: read these cards in this order; a request that has not ended by now is stuck, go on without it."""
+    """To the reader: read these cards in this order; a request that has not ended by now is stuck, go on without it.
+
+    Of the cards that are in `anew` the slowly changing figures are read, too.
+    """
 
     sequence: int
     indices: tuple[int, ...]
+    anew: tuple[int, ...] = ()
 
 
 class Opened(Struct, frozen=True, array_like=True, tag="opened"):
@@ -40,7 +44,24 @@ class Answer(Struct, frozen=True, array_like=True, tag="answer"):
     gpu: Gpu | None
 
 
-Message = Opened | Failed | Answer
+class Heard(Struct, frozen=True, array_like=True, tag="heard"):
+    """From the reader, at any time: a card had an XID."""
+
+    uuid: str
+    xid: int
+
+
+class Hearing(Struct, frozen=True, array_like=True, tag="hearing"):
+    """From the reader, when it changed: whether XIDs are listened for; `code` is the nvmlReturn_t why not, or 0.
+
+    `index` is a card whose driver tells no XIDs, None where it is about all.
+    """
+
+    code: int
+    index: int | None = None
+
+
+Message = Opened | Failed | Answer | Heard | Hearing
 
 
 class Frames:

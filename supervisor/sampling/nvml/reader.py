@@ -5,12 +5,12 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 
-from supervisor.sampling.nvml.protocol import Answer, Failed, Frames, Message, Opened, Read, frame
+from supervisor.sampling.nvml.protocol import Answer, Failed, Frames, Heard, Hearing, Message, Opened, Read, frame
 
 #: `nvmlInit` may take seconds where no persistence daemon keeps the driver awake.
 OPEN_DEADLINE_S: Final = 10.0
@@ -38,18 +38,27 @@ class Reader(asyncio.SubprocessProtocol):
     """One reader process.
 
     `count` cards are listed by its driver. `stuck` holds the indices of the cards in which one of its threads still
-    waits. `gone` says why it cannot be asked any more. `abandoned` is true once it could not be killed.
+    waits. `deaf` is the nvmlReturn_t for which it hears no XIDs, 0 where it does, None where it does not listen;
+    `mute` holds that of each card whose driver tells none. `gone` says why it cannot be asked any more. `abandoned` is
+    true once it could not be killed.
     """
 
-    def __init__(self, on_change: Callable[[], None], kill: Kill) -> None:
-        """`on_change` is called when the process is gone, a stuck call came back, or an abandoned process ended."""
+    def __init__(self, on_change: Callable[[], None], kill: Kill, on_xid: Callable[[int, Heard], None] | None) -> None:
+        """`on_change` is called when the process is gone, a stuck call came back, or an abandoned process ended.
+
+        With `on_xid`, called with our pid, it listens for XIDs.
+        """
         self.pid = 0
         self.count = 0
         self.driver = ""
         self.stuck: set[int] = set()
+        self.deaf: int | None = None
+        self.mute: dict[int, int] = {}
         self.gone: ReaderGone | None = None
         self.abandoned = False
+        self._closing = False
         self._on_change = on_change
+        self._on_xid = on_xid
         self._kill = kill
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.SubprocessTransport | None = None
@@ -81,10 +90,12 @@ class Reader(asyncio.SubprocessProtocol):
 
         :raises OSError: no process can be started.
         """
+        listens = "listen" if self._on_xid else "-"
+        arguments = (str(os.getpid()), str(slow_interval_s), listens)
         await self._loop.subprocess_exec(
             lambda: self,
             # -P: what lies in the working directory is not ours to import.
-            *(sys.executable, "-P", "-m", "supervisor.sampling.nvml.child", str(os.getpid()), str(slow_interval_s)),
+            *(sys.executable, "-P", "-m", "supervisor.sampling.nvml.child", *arguments),
             stderr=None,
             env=environment,
             start_new_session=True,  # Ctrl-C is for the supervisor, which then ends this one
@@ -95,11 +106,19 @@ class Reader(asyncio.SubprocessProtocol):
         except TimeoutError:
             self._fail(ReaderGone(f"NVML did not initialise within {OPEN_DEADLINE_S:g} s", timed_out=True))
 
-    async def read(self, indices: Sequence[int], deadline_s: float, on_answer: Callable[[Answer], None]) -> int | None:
+    async def read(
+        self,
+        indices: Sequence[int],
+        deadline_s: float,
+        on_answer: Callable[[Answer], None],
+        *,
+        anew: Collection[int] = (),
+    ) -> int | None:
         """Read these cards in this order, each within `deadline_s`; answers go to `on_answer` as they come.
 
-        Returns the index of the card that missed its deadline, None where all answered. Those after it were not read:
-        ask for them again, and another thread will go on.
+        Of those in `anew` the slowly changing figures are read, too. Returns the index of the card that missed its
+        deadline, None where all answered. Those after it were not read: ask for them again, and another thread will go
+        on.
 
         :raises ReaderGone: the process ended, or had ended before.
         """
@@ -113,7 +132,7 @@ class Reader(asyncio.SubprocessProtocol):
         self._due_s = self._loop.time() + deadline_s
         self._timer = self._loop.call_at(self._due_s, self._check)
         stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(_STDIN))
-        stdin.write(frame(Read(self._sequence, tuple(indices))))
+        stdin.write(frame(Read(self._sequence, tuple(indices), tuple(anew))))
         try:
             return await self._round
         finally:
@@ -123,6 +142,7 @@ class Reader(asyncio.SubprocessProtocol):
 
     async def close(self) -> bool:
         """Kill the process and wait for its end, 0.4 s at most; False: it cannot be killed and is abandoned."""
+        self._closing = True
         self._end(ReaderGone("the reader was closed"))
         if self._transport is None:
             return True
@@ -183,6 +203,14 @@ class Reader(asyncio.SubprocessProtocol):
             case Answer():  # too late to be a reading, but the call came back
                 self.stuck.discard(message.index)
                 self._on_change()
+            case Heard() if self._on_xid and not self._closing:  # its successor hears the same
+                self._on_xid(self.pid, message)
+            case Hearing(code, None):
+                self.deaf = code
+                if code:  # each card is tried again then
+                    self.mute.clear()
+            case Hearing(code, int(index)):
+                self.mute[index] = code
 
     def _check(self) -> None:
         if self._round is None or self._round.done():

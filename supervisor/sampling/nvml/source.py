@@ -2,22 +2,28 @@
 
 A card that misses its deadline, or at which the reader dies, is quarantined: the others are read on, at once, and it is
 `blind` until the probing process has read it within the deadline again. A process that cannot be killed because it
-hangs in the kernel is abandoned; after three of them no other is started.
+hangs in the kernel is abandoned; after three of them no other is started. XIDs come at any time, from the serving
+reader and from the kernel's log, and wait here for the next full reading.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
-from schemas.sample import Gpu, GpuBackend, Reading
+from msgspec.structs import replace
+
+from schemas.sample import Gpu, GpuBackend, Reading, XidSource
+from supervisor.sampling.kmsg import KernelLog, PciAddress, XidLine, pci_address
 from supervisor.sampling.nvml import backend
 from supervisor.sampling.nvml.card import Card, Cards
 from supervisor.sampling.nvml.pool import Pool
 from supervisor.sampling.nvml.probe import FIRST_CALL_DEADLINE_S, Prober
-from supervisor.sampling.nvml.protocol import Answer
+from supervisor.sampling.nvml.protocol import Answer, Heard
 from supervisor.sampling.nvml.reader import Kill, Reader, ReaderGone, kill_process
+from supervisor.sampling.nvml.xids import Xids
 from supervisor.sampling.source import GpuReadings
 
 #: Cards that may miss their deadline in one read before the rest must wait for the next one.
@@ -46,12 +52,14 @@ class NvmlSource:
         deadline_s: float = 0.25,
         slow_interval_s: float = 10.0,
         retry_s: float = 30.0,
+        kernel_log: Path | None = None,
         environment: Mapping[str, str] | None = None,
         kill: Kill = kill_process,
     ) -> None:
         """`deadline_s` is for one card (`[sampling] nvml_deadline_s`).
 
-        ECC, remapped rows and the power limit are read every `slow_interval_s`. A driver that is not there is looked
+        ECC, remapped rows, the power limit and the recovery action are read every `slow_interval_s`, and whenever a
+        card had an XID. `kernel_log` is followed for XIDs that NVML does not tell. A driver that is not there is looked
         for again, and a card that does not answer is probed by a new process, at growing intervals up to `retry_s`.
         `environment` is the reader processes', ours where it is None. `kill` is for tests.
         """
@@ -59,6 +67,10 @@ class NvmlSource:
         self._retry_s = retry_s
         self._backend = backend.STARTING
         self._cards = Cards()
+        self._xids = Xids()
+        self._deafness = ""
+        self._kernel_log = None if kernel_log is None else KernelLog(kernel_log, self._logged)
+        self._strangers: set[PciAddress] = set()
         self._serving: Reader | None = None
         self._pool = Pool(slow_interval_s=slow_interval_s, environment=environment, kill=kill)
         self._turn = asyncio.Lock()
@@ -82,6 +94,8 @@ class NvmlSource:
 
     async def start(self) -> None:
         """Look for the driver, two seconds at most; a driver that is not there is looked for again later."""
+        if self._kernel_log is not None:
+            self._kernel_log.open()
         self._task = asyncio.create_task(self._run(), name="nvml")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_WAIT_S):
@@ -91,18 +105,24 @@ class NvmlSource:
         """Read all cards, or those whose index is in `only`; a card that did not answer in time is `blind`.
 
         Takes at most three deadlines: one for a reader that is just being replaced, and two for cards that hang.
+        Without `only`, cards bring the XIDs that came before it began, so that what else they say is later than these.
         """
         async with self._turn:
-            answers = await self._read([card for card in self._cards if only is None or card.index in only])
+            cards = [card for card in self._cards if only is None or card.index in only]
+            xids = {card.identity.uuid: self._xids.take(card.identity.uuid) for card in cards} if only is None else {}
+            answers = await self._read(cards, anew={card.index for card in cards if xids.get(card.identity.uuid)})
             wanted = [card for card in self._cards if only is None or card.index in only]
-            gpus = tuple(answers.get(card.identity.uuid) or card.unread() for card in wanted)
-            return GpuReadings(self._backend, gpus)
+            gpus = (answers.get(card.identity.uuid) or card.unread() for card in wanted)
+            said = tuple(replace(gpu, xids=xids[gpu.uuid]) if xids.get(gpu.uuid) else gpu for gpu in gpus)
+            return GpuReadings(replace(self._backend, xid_sources=self._xid_sources()), said)
 
     async def stop(self) -> None:
         """End every process, within a second; one that cannot be killed is left behind."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._kernel_log is not None:
+            self._kernel_log.close()
         await self._pool.close()
         self._serving = None
         self._backend = backend.STOPPED
@@ -114,7 +134,7 @@ class NvmlSource:
             tasks.create_task(self._keep_serving(), name="nvml-serving")
             tasks.create_task(self._prober.run(), name="nvml-probe")
 
-    async def _read(self, cards: Sequence[Card]) -> dict[str, Gpu]:
+    async def _read(self, cards: Sequence[Card], *, anew: Collection[int]) -> dict[str, Gpu]:
         """What the cards said, by UUID; of those that said nothing the `Card` tells why."""
         answers: dict[str, Gpu] = {}
         pending = [card.index for card in cards if not card.quarantined]
@@ -133,7 +153,7 @@ class NvmlSource:
             if not pending:
                 break
             try:
-                stalled = await reader.read(list(pending), self._deadline_s, take)
+                stalled = await reader.read(list(pending), self._deadline_s, take, anew=anew)
             except ReaderGone as gone:
                 suspect = self._suspect(gone)
                 pending[:] = [index for index in pending if index != suspect]
@@ -177,6 +197,36 @@ class NvmlSource:
             self._prober.wake()
         return card
 
+    def _heard(self, reader: int, heard: Heard) -> None:
+        """A reader process was told of an XID."""
+        if heard.uuid:
+            self._xids.heard(heard.uuid, heard.xid, reader, asyncio.get_running_loop().time())
+        else:
+            _LOG.warning("NVML tells XID %d of a card that it does not name", heard.xid)
+
+    def _logged(self, line: XidLine) -> None:
+        """The kernel's log tells of an XID."""
+        for card in self._cards:
+            if pci_address(card.identity.pci_bus_id) == line.pci:
+                self._xids.logged(card.identity.uuid, line, asyncio.get_running_loop().time())
+                return
+        if line.pci not in self._strangers:
+            self._strangers.add(line.pci)
+            text = "the kernel's log tells XID %d of a card at %04x:%02x:%02x, which is not known here"
+            _LOG.warning(text, line.code, *line.pci)
+
+    def _xid_sources(self) -> tuple[XidSource, ...]:
+        """Who would tell of an XID, of whichever card; why NVML would not is logged when that changes."""
+        reader, nvml = self._serving, False
+        if reader is not None and not reader.gone and reader.deaf is not None:
+            trouble = _deafness(reader)
+            if trouble != self._deafness:
+                self._deafness = trouble
+                _LOG.warning("%s", trouble) if trouble else _LOG.info("NVML tells XIDs again")
+            nvml = not trouble
+        kmsg = self._kernel_log is not None and self._kernel_log.readable
+        return (*(("nvml",) if nvml else ()), *(("kmsg",) if kmsg else ()))
+
     def _quarantine(self, index: int, reason: str) -> None:
         self._cards.unidentified(index).quarantine(reason)
         self._prober.wake()
@@ -215,6 +265,7 @@ class NvmlSource:
                 if old is not None:
                     await self._pool.dispose(old)
             if fresh is not None:
+                self._xids.serves(fresh.pid)
                 opened_s = loop.time()
                 self._renew.clear()
                 self._ready.set()
@@ -231,7 +282,7 @@ class NvmlSource:
         """A reader that has met all cards that are not in quarantine, or why there is none."""
         if self._pool.exhausted:
             return None, backend.READERS_STUCK
-        reader = self._pool.new(self._serving_changed)
+        reader = self._pool.new(self._serving_changed, self._heard)
         try:
             await self._pool.open(reader)
             await self._meet(reader)
@@ -281,3 +332,11 @@ class NvmlSource:
         if self._serving is not None and self._serving.gone:
             self._ready.clear()
             self._renew.set()
+
+
+def _deafness(reader: Reader) -> str:
+    """Why a reader hears no XIDs, or none of some cards; empty where it hears all."""
+    if reader.deaf:
+        return f"NVML tells no XIDs at present (error {reader.deaf})"
+    mute = ", ".join(f"gpu{index} (error {code})" for index, code in sorted(reader.mute.items()))
+    return f"NVML tells no XIDs of {mute}" if mute else ""

@@ -12,6 +12,7 @@ from schemas.workload import DEFAULT_PRIORITY, Name, Whole
 from supervisor.masking import masked
 
 PositiveSeconds = Annotated[float, Meta(gt=0)]
+Auth = Literal["changes", "all", "none"]
 May = Literal["throttle", "pause", "cleanup", "freeze", "terminate", "kill"]
 
 
@@ -98,18 +99,33 @@ class ApiSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     #: Whether to listen at all.
     enabled: bool = True
-    #: Loopback address to listen at: in 127.0.0.0/8, `::1` or `localhost`.
-    host: str = "127.0.0.1"
+    #: Where to listen; any address but 127.0.0.0/8, `::1` and `localhost` lets others in, and then all need the token.
+    host: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9._:%-]{1,255}$(?!\n)", description="an address or a name of this machine")
+    ] = "127.0.0.1"
     #: 0 takes a free port.
     port: Annotated[int, Meta(ge=0, le=65535)] = 8470
+    #: Which requests need the token: those that change something, all, or none (on loopback only).
+    auth: Auth = "changes"
+    #: Further names by which this machine may be asked, such as that of a proxy; those of loopback always are.
+    names: tuple[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,255}$(?!\n)", description="a host name or address")], ...
+    ] = ()
 
-    def problems(self) -> list[str]:
-        """An address at which others could listen in: nobody is asked for a token yet."""
+    @property
+    def needs_token(self) -> Auth:
+        """Which requests really need it: where others can ask, all of them."""
         from supervisor.loopback import is_loopback
 
-        if is_loopback(self.host):
+        return self.auth if is_loopback(self.host) else "all"
+
+    def problems(self) -> list[str]:
+        """A door that stands open to others."""
+        from supervisor.loopback import is_loopback
+
+        if self.auth != "none" or is_loopback(self.host):
             return []
-        return [f"host: {self.host!r} would show this host to everybody; allowed are 127.0.0.1, ::1 and localhost"]
+        return [f'auth: "none" would let everybody in at {self.host!r}; it needs host 127.0.0.1, ::1 or localhost']
 
 
 class Match(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

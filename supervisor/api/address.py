@@ -2,9 +2,13 @@
 
 import errno
 import socket
+from typing import Final
 
 from supervisor.errors import FlyballError
 from supervisor.loopback import is_loopback
+
+#: Every address of this machine, and one of them to ask at.
+_ALL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class AddressUnavailable(FlyballError):
@@ -18,32 +22,31 @@ def listen(host: str, port: int) -> socket.socket:
 
     Whoever connects waits until `supervisor.api.server.serve_on` answers. A name is looked up, which may take its time.
 
-    :raises AddressUnavailable: the port is taken or forbidden, or the host is no loopback address of this machine.
+    :raises AddressUnavailable: the port is taken or forbidden, or the host is no address of this machine.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        if not is_loopback(str(address[0])):
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        if is_loopback(host) and not is_loopback(str(address[0])):
             raise AddressUnavailable(
                 f"the HTTP API will not listen at {host}:{port}",
-                why=f"{address[0]} is no loopback address, and nobody is asked for a token yet",
+                why=f"here {host} is {address[0]}, where others could ask without the token",
                 hint="Set api.host to 127.0.0.1",
             )
         return socket.create_server(address[:2], family=family)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise _unavailable(host, port, error) from error
 
 
 def url_of(listener: socket.socket) -> str:
     """A URL that a browser on this machine can open."""
     host, port = listener.getsockname()[:2]
+    host = _ALL.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _unavailable(host: str, port: int, error: OSError) -> AddressUnavailable:
+def _unavailable(host: str, port: int, error: OSError | UnicodeError) -> AddressUnavailable:
     hint = "Choose another port: --set api.port=0 takes a free one, api.enabled=false does without"
-    match error.errno:
+    match error.errno if isinstance(error, OSError) else None:
         case errno.EADDRINUSE:
             why = "another program listens there"
         case errno.EACCES | errno.EPERM:
@@ -54,5 +57,5 @@ def _unavailable(host: str, port: int, error: OSError) -> AddressUnavailable:
                 "Set api.host to 127.0.0.1",
             )
         case _:
-            why, hint = error.strerror or str(error), "Check api.host and api.port"
+            why, hint = getattr(error, "strerror", None) or str(error), "Check api.host and api.port"
     return AddressUnavailable(f"the HTTP API cannot listen at {host}:{port}", why=why, hint=hint)

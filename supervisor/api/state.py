@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 
-import msgspec
-from aiohttp import web
-
 from schemas.status import Status
+from supervisor.route import Route
 
 
-def routes(status: Callable[[], Status]) -> list[web.RouteDef]:
+def routes(status: Callable[[], Status]) -> list[Route]:
     """`status` is asked for every request."""
-
-    async def show(request: web.Request) -> web.Response:
-        body = msgspec.json.encode(status())
-        return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
-
-    return [web.get("/api/status", show)]
+    return [
+        Route(
+            method="GET",
+            path="/api/status",
+            summary="The latest state of this host: cards, targets, workloads, handlers, and what is wrong.",
+            answer=Status,
+            call=lambda asked: status(),
+        )
+    ]

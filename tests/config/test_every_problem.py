@@ -49,7 +49,9 @@ RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "sampling.top_processes": st.integers(0, 1000),
     "sampling.proc_root": TEXT,
     "api.enabled": st.booleans(),
-    "api.host": st.sampled_from(["127.0.0.1", "127.9.9.9", "::1", "localhost", "LocalHost"]),
+    "api.host": st.sampled_from(["127.0.0.1", "127.9.9.9", "::1", "localhost", "LocalHost", "0.0.0.0", "::", "box"]),
+    "api.auth": st.sampled_from(["changes", "all"]),
+    "api.names": st.lists(st.sampled_from(["box", "gpu.example", "192.0.2.1"]), max_size=2),
     "api.port": st.integers(0, 65535),
     "ladder.low": st.floats(0, 84),
     "ladder.high": st.floats(85, 100),
@@ -65,7 +67,9 @@ WRONG: dict[str, st.SearchStrategy[Any]] = {
     "bus.timeout_s": st.one_of(NO_NUMBER, st.floats(max_value=0), st.just(math.nan), st.just(math.inf)),
     "sampling.top_processes": st.one_of(NO_NUMBER, HUGE, st.integers(max_value=-1)),
     "api.enabled": st.one_of(TEXT, st.integers(), st.floats(), st.just([])),
-    "api.host": st.one_of(NO_TEXT, TEXT, st.sampled_from(["0.0.0.0", "::", "", "192.0.2.1", "localhost.evil.example"])),
+    "api.host": st.one_of(NO_TEXT, st.sampled_from(["", "http://box", "a b", "a" * 256, "box\n"])),
+    "api.auth": st.one_of(NO_TEXT, st.sampled_from(["", "some", "ALL"])),
+    "api.names": st.one_of(TEXT, st.booleans(), st.integers()),
     "api.port": st.one_of(NO_NUMBER, HUGE, st.integers(max_value=-1)),
     "ladder.label": NO_TEXT,
 }
@@ -207,7 +211,8 @@ def _holds(config: Config, document: Mapping[str, Any]) -> None:
             assert [one.name for one in config.workload] == [one["name"] for one in keys]
             continue
         read = config.handlers[section] if section == "ladder" else getattr(config, section)
-        assert {key: getattr(read, key) for key in keys} == keys
+        values = {key: getattr(read, key) for key in keys}
+        assert {key: [*value] if isinstance(value, tuple) else value for key, value in values.items()} == keys
 
 
 @fuzz

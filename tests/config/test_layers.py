@@ -69,11 +69,18 @@ def test_environment_values_are_toml_and_text_where_the_field_is_text(tmp_path: 
     assert config.handlers["ladder"] == Ladder(label="true\nhigh = 3")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1", "box"])
-def test_the_api_is_not_opened_to_others(tmp_path: Path, host: str) -> None:
-    assert problems(tmp_path, f"[api]\nhost = '{host}'\n") == [
-        f"api.host: '{host}' would show this host to everybody; allowed are 127.0.0.1, ::1 and localhost"
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "box"])
+def test_the_api_is_not_opened_to_others_without_the_token(tmp_path: Path, host: str) -> None:
+    assert configured(tmp_path, f"[api]\nhost = '{host}'\n").api.needs_token == "all"
+    assert problems(tmp_path, f"[api]\nhost = '{host}'\nauth = 'none'\n") == [
+        f"""api.auth: "none" would let everybody in at '{host}'; it needs host 127.0.0.1, ::1 or localhost"""
     ]
+
+
+@pytest.mark.parametrize("auth", ["changes", "all", "none"])
+def test_who_may_ask_on_loopback_is_what_is_said(tmp_path: Path, auth: str) -> None:
+    assert configured(tmp_path, f"[api]\nhost = 'localhost'\nauth = '{auth}'\n").api.needs_token == auth
+    assert configured(tmp_path, "").api.needs_token == "changes"
 
 
 def test_reserved_and_foreign_variables_are_no_keys(tmp_path: Path) -> None:

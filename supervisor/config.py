@@ -111,6 +111,8 @@ class ApiSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     names: tuple[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,255}$(?!\n)", description="a host name or address")], ...
     ] = ()
+    #: Whether `/metrics` also has the cards' figures under the names of dcgm-exporter.
+    dcgm_metrics: bool = False
 
     @property
     def needs_token(self) -> Auth:

@@ -136,7 +136,7 @@ class Claim:
         self._asked.add(request)
         self._open.append(request)
         try:
-            ledger.say(self._wanted.owner, self._text, self._wanted, id=request)
+            ledger.say(request, self._wanted.owner, self._text, self._wanted)
         except NotAllowed:
             self._open.remove(request)
             raise
@@ -181,7 +181,7 @@ class Claim:
                     entry = ledger.find(name)
                     # a name may be another's by now; and what we still hope for may be there later
                     if self._open if entry is None else entry.request in self._asked:
-                        ledger.say(self._wanted.owner, f"{name} {what}", data, id=id)
+                        ledger.say(id, self._wanted.owner, f"{name} {what}", data)
                 return
             except BusLost as lost:
                 if isinstance(lost, NotAllowed) or time.monotonic() >= until_s:

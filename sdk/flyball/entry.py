@@ -24,9 +24,9 @@ class Message(NamedTuple):
     data: Struct
 
 
-def said_now(text: str, data: Struct) -> Message:
-    """A new message."""
-    return Message(uuid.uuid4().hex, _now(), text, data)
+def message(text: str, data: Struct, at_s: float) -> Message:
+    """A new message, said then (Unix time)."""
+    return Message(uuid.uuid4().hex, _rfc3339(at_s), text, data)
 
 
 def command(message: Message, *, host: str, speaker: str, subject: str, shard: int) -> Sequence[str | bytes]:
@@ -39,6 +39,6 @@ def command(message: Message, *, host: str, speaker: str, subject: str, shard: i
     return ["XADD", inbox_key(shard), "MAXLEN", "~", INBOX_LENGTH, "*", *fields]
 
 
-def _now() -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _rfc3339(at_s: float) -> str:
+    """In UTC with milliseconds."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,12 +1,13 @@
 """The ledger of one host as a program sees it over the bus: ask it, hear its answers, look up what stands."""
 
 import logging
+import time
 from typing import Final
 
 import msgspec
 
 from flyball.bus import BusLost, Connection, connect
-from flyball.entry import command, said_now
+from flyball.entry import command, message
 from flyball.wire import LedgerAnswer, Release, Reservation, Reserve, Started, memory_channel, reservation_key
 
 log = logging.getLogger("flyball")
@@ -40,16 +41,14 @@ class Ledger:
         self._ears.send("SUBSCRIBE", memory_channel(self._host))
         self._ears.read()
 
-    def say(self, speaker: str, text: str, data: Reserve | Started | Release, *, id: str | None = None) -> None:
-        """Send a request, under `id` where one is given.
+    def say(self, id: str, speaker: str, text: str, data: Reserve | Started | Release) -> None:
+        """Send a request under this id.
 
         :raises BusLost: it may have arrived or not. :raises NotAllowed: it has not.
         """
-        message = said_now(text, data)
-        if id is not None:
-            message = message._replace(id=id)
+        said = message(text, data, time.time())._replace(id=id)
         (reply,) = self._mouth.ask(
-            [command(message, host=self._host, speaker=speaker, subject=data.allocation_id, shard=self._shard)]
+            [command(said, host=self._host, speaker=speaker, subject=data.allocation_id, shard=self._shard)]
         )
         if isinstance(reply, Exception):
             raise NotAllowed(f"the bus refuses it: {reply}")

@@ -1,11 +1,14 @@
 """What a workload has to say, kept until the bus has taken it."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from flyball.entry import Message, command, said_now
+from msgspec import Struct
+
+from flyball.entry import Message, command, message
 from flyball.identity import Identity
 from flyball.wire import (
     LARGEST_AMOUNT,
@@ -19,6 +22,22 @@ from flyball.wire import (
 
 #: What is kept while the bus is away; the oldest goes first.
 KEPT: Final = 1000
+
+
+class _Waiting:
+    """A message that waits; it is put into words when it is first sent, so that callbacks need not wait for that."""
+
+    def __init__(self, word: Callable[[], tuple[str, Struct]]) -> None:
+        self._word = word
+        self._at_s = time.time()
+        self._message: Message | None = None
+
+    def message(self) -> Message:
+        """Always the same one."""
+        if self._message is None:
+            text, data = self._word()
+            self._message = message(text, data, self._at_s)
+        return self._message
 
 
 class Outbox:
@@ -37,7 +56,7 @@ class Outbox:
 
     def reset(self) -> None:
         """Empty it, with a lock that nobody holds (also in a forked child)."""
-        self._messages: deque[Message] = deque(maxlen=KEPT)
+        self._messages: deque[_Waiting] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
         self._counts: dict[str, float] = {}
         self._counted = False
@@ -50,7 +69,7 @@ class Outbox:
             priority=me.priority, on_silence=me.on_silence, sdk_version=self._version,
         )  # fmt: skip
         text = f"{me.name} joined as pid {me.pid} and listens for {', '.join(me.targets)}"
-        self._messages.appendleft(said_now(text, data))
+        self._messages.appendleft(_Waiting(lambda: (text, data)))
         self._counted = bool(self._counts)
 
     def leave(self, reason: str) -> None:
@@ -58,24 +77,34 @@ class Outbox:
         self.post_counts()
         me = self._me
         data = Leave(workload=me.name, pid=me.pid, start_time_s=me.start_time_s, reason=reason)
-        self._messages.append(said_now(f"{me.name} (pid {me.pid}) left: {reason}", data))
+        self._messages.append(_Waiting(lambda: (f"{me.name} (pid {me.pid}) left: {reason}", data)))
 
     def accepted(self, directive: Directive) -> None:
         """The directive was heard."""
-        self._acknowledge(directive, "accepted", directive.speed, f"heard {_named(directive)}")
+        self._messages.append(
+            _Waiting(
+                lambda: self._acknowledgement(directive, "accepted", directive.speed, f"heard {_named(directive)}")
+            )
+        )
 
     def applied(self, directive: Directive, speed: float) -> None:
         """The loop has reached the directive, and goes on with `speed`: the slowest of all that stand."""
-        self._acknowledge(directive, "applied", speed, f"applied {_named(directive)}, and runs at speed {speed:g}")
+        self._messages.append(
+            _Waiting(
+                lambda: self._acknowledgement(
+                    directive, "applied", speed, f"applied {_named(directive)}, and runs at speed {speed:g}"
+                )
+            )
+        )
 
-    def _acknowledge(
+    def _acknowledgement(
         self, directive: Directive, stage: Literal["accepted", "applied"], speed: float, text: str
-    ) -> None:
+    ) -> tuple[str, Acknowledgement]:
         data = Acknowledgement(
             workload=self._me.name, pid=self._me.pid, directive=directive.id, seq=directive.seq,
             target=directive.target, stage=stage, speed=speed,
         )  # fmt: skip
-        self._messages.append(said_now(f"{self._me.name} {text}", data))
+        return f"{self._me.name} {text}", data
 
     def cleaned(self, directive: Directive, freed_bytes: int, *, ok: bool, error: str = "") -> None:
         """The workload's own cleanup was called."""
@@ -84,7 +113,7 @@ class Outbox:
             workload=self._me.name, pid=self._me.pid, directive=directive.id, cleanup=directive.cleanup,
             freed_bytes=freed_bytes, ok=ok, text=text,
         )  # fmt: skip
-        self._messages.append(said_now(text, data))
+        self._messages.append(_Waiting(lambda: (text, data)))
 
     def count(self, counter: str, amount: float) -> None:
         """Add to a counter, which holds no more than the wire does: `LARGEST_AMOUNT` up or down.
@@ -109,7 +138,7 @@ class Outbox:
         me = self._me
         data = Counters(workload=me.name, pid=me.pid, start_time_s=me.start_time_s, counts=counts)
         text = f"{me.name} counted " + ", ".join(f"{name} {value:g}" for name, value in counts.items())
-        self._messages.append(said_now(text, data))
+        self._messages.append(_Waiting(lambda: (text, data)))
 
     def __len__(self) -> int:
         """How many messages wait."""
@@ -117,7 +146,7 @@ class Outbox:
 
     def commands(self, most: int) -> list[Sequence[str | bytes]]:
         """The XADDs of the oldest messages; they stay until `sent`."""
-        return [self._command(message) for message in list(self._messages)[:most]]
+        return [self._command(waiting.message()) for waiting in list(self._messages)[:most]]
 
     def sent(self, count: int) -> None:
         """The bus has answered about the `count` oldest."""

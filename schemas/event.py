@@ -5,6 +5,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from schemas.command import Command
+from schemas.config import SettingChange
 from schemas.sample import Sample
 from schemas.workload import (
     INBOX_TYPES,
@@ -135,6 +136,32 @@ class MemoryOrphaned(Struct, frozen=True, kw_only=True):
     cause: str
 
 
+class ConfigChanged(Struct, frozen=True, kw_only=True):
+    """Settings changed while the supervisor runs: through the API, or because the file was read again."""
+
+    changes: tuple[SettingChange, ...]
+    origin: Literal["api", "file"]
+    who: str
+    cause: str
+
+
+class ConfigRefused(Struct, frozen=True, kw_only=True):
+    """The file was read again and cannot be used, so that what stood still stands; each problem names its key."""
+
+    problems: tuple[str, ...]
+    who: str
+    cause: str
+
+
+class MonitoringChanged(Struct, frozen=True, kw_only=True):
+    """Somebody stopped the supervisor from reading GPUs, or let it go on."""
+
+    state: Literal["running", "stopped"]
+    who: str
+    reason: str
+    cause: str
+
+
 class HandlerFailed(Struct, frozen=True, kw_only=True):
     """A handler could not process an entry; it is in the dead-letter stream."""
 
@@ -186,6 +213,9 @@ EVENT_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.memory.ledger_read": LedgerRead,
     "flyball.memory.overused": MemoryOverused,
     "flyball.memory.orphaned": MemoryOrphaned,
+    "flyball.config.changed": ConfigChanged,
+    "flyball.config.refused": ConfigRefused,
+    "flyball.monitoring.changed": MonitoringChanged,
     "flyball.handler.failed": HandlerFailed,
     "flyball.stream.gap": StreamGap,
     "flyball.bus.restored": BusRestored,

@@ -102,6 +102,8 @@ class Status(Struct, frozen=True, kw_only=True):
     lease: LeaseStatus
     sample_id: str = ""
     sample_age_s: Seconds | None = None
+    #: how far samples are apart
+    sample_interval_s: Seconds | None = None
     gpu_backend: GpuBackend
     gpus: tuple[Gpu, ...] = ()
     host_memory: Host | None = None

@@ -88,7 +88,7 @@ def examine(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     if found.status is None or found.state != "known":
         yield Finding("supervisor", "UNKNOWN", found.trouble)
         return
-    yield _sample(config, found.status, found.age_s)
+    yield _sample(found.status, found.age_s)
     yield from _handlers(found.status)
     yield examine_gpus(found.status)
     yield from _targets(found.status)
@@ -109,11 +109,11 @@ def _bus(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("lease", "CRITICAL", "no supervisor holds the lease of this host; start one with `flyball run`")
 
 
-def _sample(config: Config, status: Status, reported_age_s: float | None) -> Finding:
-    if status.sample_age_s is None or reported_age_s is None:
+def _sample(status: Status, reported_age_s: float | None) -> Finding:
+    if status.sample_age_s is None or status.sample_interval_s is None or reported_age_s is None:
         return Finding("sample", "UNKNOWN", "there has been none yet")
     age_s = status.sample_age_s
-    limit_s = _FRESH_INTERVALS * config.sampling.interval_s
+    limit_s = _FRESH_INTERVALS * status.sample_interval_s
     fresh = age_s <= limit_s
     text = f"{age_s:.1f} s old when it was reported, {reported_age_s:.1f} s ago"
     return Finding(

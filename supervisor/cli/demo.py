@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli.options import configuration, configured, greet_in_json
+from supervisor.cli.options import configured, greet_in_json, sources
 
 
 @click.command(epilog="Example: flyball demo")
@@ -17,7 +17,6 @@ def command(as_json: bool, config_file: Path | None, flags: dict[str, Any]) -> i
     Everything that it says is marked SIMULATED. It has a bus, a state directory and a host name of its own, beside
     those of a real supervisor; where none of those runs, the other commands speak to the demo.
     """
-    from supervisor.installed import handler_sections
     from supervisor.runtime.main import run
 
-    return run(configuration(config_file, flags, handler_sections()), demo=True, as_json=as_json)
+    return run(sources(config_file, flags), demo=True, as_json=as_json)

@@ -4,13 +4,15 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-from msgspec import Struct
 
 from schemas.workload import TARGET_PATTERN
 from supervisor.config import Config
+
+if TYPE_CHECKING:
+    from supervisor.configuration.layers import Sources
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -106,13 +108,22 @@ def supervision(config_file: Path | None, flags: Mapping[str, Any]) -> tuple[Con
     return found.config, found.environ
 
 
-def configuration(
-    config_file: Path | None, flags: Mapping[str, Any], sections: Mapping[str, type[Struct]] | None = None
-) -> Config:
-    """The configuration of this process; without `sections`, those of handlers are left unread.
+def configuration(config_file: Path | None, flags: Mapping[str, Any]) -> Config:
+    """The configuration of this process; the sections of handlers are left unread.
 
     :raises ConfigurationError: with every problem.
     """
     from supervisor.configuration.layers import load
 
-    return load(environ=os.environ, sections=sections, path=config_file, flags=flags)
+    return load(environ=os.environ, sections=None, path=config_file, flags=flags)
+
+
+def sources(config_file: Path | None, flags: Mapping[str, Any]) -> "Sources":
+    """Where a supervisor reads its configuration, as often as it is asked to.
+
+    :raises FlyballError: a handler is installed that cannot be used.
+    """
+    from supervisor.configuration.layers import Sources
+    from supervisor.installed import handler_sections
+
+    return Sources(environ=dict(os.environ), sections=handler_sections(), path=config_file, flags=flags)

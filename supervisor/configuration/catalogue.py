@@ -1,14 +1,13 @@
 """Every setting by its dotted key: what it takes, by what other names it is known, and when a change takes hold."""
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from msgspec import Struct
 
+from schemas.config import Changes
 from supervisor.config import CORE_SECTIONS, Config
 from supervisor.configuration.reference import Setting, settings_of
-
-Changes = Literal["at once", "at the next start", "in the file only"]
 
 #: The keys of the GPU manager that Flyball grew out of; all but these are called here what they were called there.
 SEED_NAMES: Final = (
@@ -42,8 +41,15 @@ class Catalogue:
         """Every setting, the core's first."""
         return iter(self._entries.values())
 
+    def __getitem__(self, key: str) -> Entry:
+        """The setting with this dotted key.
+
+        :raises KeyError: there is none.
+        """
+        return self._entries[key]
+
     def get(self, key: str) -> Entry | None:
-        """The setting with this dotted key."""
+        """The same; None where there is none."""
         return self._entries.get(key)
 
     def under(self, table: str) -> list[str]:

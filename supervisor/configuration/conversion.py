@@ -112,6 +112,14 @@ def converted(kind: Any, raw: object, path: Path, report: Report) -> Any:
             converted(get_args(bare)[0], item, (*path, index), report)
         if len(report.problems) > before:
             return _INVALID
+    if get_origin(bare) is dict and isinstance(raw, Mapping):
+        before = len(report.problems)
+        keys, values = get_args(bare)
+        for key, item in raw.items():
+            converted(keys, key, (*path, key), report)
+            converted(values, item, (*path, key), report)
+        if len(report.problems) > before:
+            return _INVALID
     if isinstance(raw, float) and not math.isfinite(raw):
         report.add(path, f"{raw} is not a finite number")
         return _INVALID

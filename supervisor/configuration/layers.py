@@ -4,11 +4,12 @@ import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from msgspec import Struct
 from msgspec.structs import fields
 
+from schemas.config import Origin
 from supervisor.config import CORE_SECTIONS, Config, WorkloadSection
 from supervisor.configuration.conversion import Path, Report, converted, settings
 from supervisor.configuration.declarations import check as check_declarations
@@ -24,26 +25,6 @@ TOP_LEVEL: Final[Mapping[str, Any]] = {"dry_run": bool, "workload": tuple[Worklo
 LAYERS: Final = ("default", "file", "environment", "command line", "api")
 #: A configuration is some kilobytes; whatever is larger was not meant.
 _LARGEST_FILE: Final = 1024 * 1024
-
-
-class Origin(Struct, frozen=True):
-    """Where a value came from; `where` is the path of the file or the name of the variable."""
-
-    layer: Literal["default", "file", "environment", "command line", "api"] = "default"
-    where: str = ""
-
-    @property
-    def words(self) -> str:
-        """What a problem says of it; nothing of the file, which is named above all problems."""
-        match self.layer:
-            case "environment":
-                return self.where
-            case "command line":
-                return "the command line"
-            case "api":
-                return f"the API, kept in {self.where}"
-            case _:
-                return ""
 
 
 class Effective(Struct, frozen=True):
@@ -133,8 +114,8 @@ class Layers:
         raw, origins = deepcopy(self._raw), dict(self._origins)
         for key, value in (values or {}).items():
             _put(raw, origins, tuple(key.split(".")), value, Origin("api", kept_in))
-        words = {path: origin.words for path, origin in origins.items() if not (asked and origin.layer == "api")}
-        report = Report({path: said for path, said in words.items() if said})
+        mentioned = {path: origin for path, origin in origins.items() if not (asked and origin.layer == "api")}
+        report = Report({path: words for path, origin in mentioned.items() if (words := _words(origin))})
         config = _build(raw, self._kinds, report, checks_handlers=self._reads_handlers)
         problems = [*self._problems, *report.problems]
         if problems:
@@ -180,7 +161,7 @@ class Layers:
 
     def _set(self, path: tuple[str, ...], value: Any, origin: Origin) -> None:
         if path[0] == "workload":
-            self._problems.append(f"workload: is set in the file only, as [[workload]] (from {origin.words})")
+            self._problems.append(f"workload: is set in the file only, as [[workload]] (from {_words(origin)})")
             return
         if isinstance(value, str):
             value = scalar(self._kind(path), value)
@@ -194,6 +175,19 @@ class Layers:
                 return None
             kind = next((_bare(field.type) for field in fields(kind) if field.encode_name == part), None)
         return kind
+
+
+def _words(origin: Origin) -> str:
+    """What a problem says of where a value came from; nothing of the file, which is named above all problems."""
+    match origin.layer:
+        case "environment":
+            return origin.where
+        case "command line":
+            return "the command line"
+        case "api":
+            return f"the API, kept in {origin.where}"
+        case _:
+            return ""
 
 
 def _put(

@@ -5,9 +5,10 @@ from typing import Any, Self
 
 from msgspec import Struct
 
+from schemas.config import Origin
 from supervisor.config import Config
 from supervisor.configuration.kept import Kept
-from supervisor.configuration.layers import Effective, Layers, Origin, Sources
+from supervisor.configuration.layers import Effective, Layers, Sources
 
 
 class Stack(Struct, frozen=True):

@@ -1,9 +1,10 @@
 """What a field of the configuration accepts and what it got, in words that people read and without secrets."""
 
+from collections.abc import Mapping
 from datetime import date, time
 from typing import Any, Final
 
-from msgspec import inspect
+from msgspec import inspect, to_builtins
 
 from schemas.workload import NAME_PATTERN, TARGET_PATTERN
 from supervisor.masking import is_secret, masked
@@ -15,6 +16,21 @@ _PATTERNS: Final = {
 }
 
 
+def displayed(value: Any, key: str) -> Any:
+    """The value of the setting `key` as JSON for everybody to read: whole, but without what may be a secret."""
+    return _without_secrets(to_builtins(value), key)
+
+
+def _without_secrets(value: Any, key: str) -> Any:
+    if is_secret(key.rpartition(".")[2]) and value not in ("", None):
+        return "***"
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, Mapping):
+        return {name: _without_secrets(inner, name) for name, inner in value.items()}
+    return [_without_secrets(inner, key) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def shown(value: object, key: str = "") -> str:
     """`value` as an error shows it: short, masked, and a table or list by its kind only."""
     if is_secret(key):
@@ -22,6 +38,8 @@ def shown(value: object, key: str = "") -> str:
     match value:
         case bool():
             return str(value).lower()
+        case float() if value.is_integer():
+            return f"{value:g}"
         case int() | float():
             return _shortened(str(value)) if not isinstance(value, int) or value.bit_length() < 256 else "this number"
         case str():
@@ -61,7 +79,7 @@ def _words(kind: inspect.Type, description: str = "") -> str:
         case inspect.VarTupleType() | inspect.ListType() | inspect.SetType() | inspect.FrozenSetType():
             return f"a list, each item {_words(kind.item_type)}"
         case inspect.DictType():
-            return f"a table, each value {_words(kind.value_type)}"
+            return f"a table, each key {_words(kind.key_type)}, each value {_words(kind.value_type)}"
         case inspect.StructType():
             return "a table with " + ", ".join(field.encode_name for field in kind.fields)
         case inspect.UnionType():

@@ -3,37 +3,46 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from schemas.envelope import Event
 from schemas.event import BusRestored
 from supervisor.api.address import listen
+from supervisor.api.token import kept_token
 from supervisor.bus import lease
+from supervisor.bus.commit import Commit
 from supervisor.bus.connection import Connection
 from supervisor.bus.embedded import EmbeddedBus
 from supervisor.bus.keys import commands_key, events_key, inbox_key, samples_key
 from supervisor.bus.spool import Spool
 from supervisor.clock import SystemClock
 from supervisor.config import Config
+from supervisor.configuration.stack import Stack
+from supervisor.demo import apart
 from supervisor.errors import BusFull, BusLost, Fenced, FlyballError, SpoolError
 from supervisor.handler import Decisions, Declared, Draft, Edge, Handler, Stream, Withdrawal
 from supervisor.identity import Identity
 from supervisor.installed import handlers as installed_handlers
 from supervisor.masking import masked
+from supervisor.runtime import signals
 from supervisor.runtime.demo import run_programs
+from supervisor.runtime.desk import Desk
 from supervisor.runtime.duties import Duties
 from supervisor.runtime.greeting import Greeting
 from supervisor.runtime.link import Link, Outage
+from supervisor.runtime.live import Live
+from supervisor.runtime.monitoring import Monitoring
 from supervisor.runtime.publisher import Publisher
 from supervisor.runtime.results import Origin, to_commit
 from supervisor.runtime.runner import Runner
 from supervisor.runtime.standing import Standing
-from supervisor.runtime.status import Parts, current_status, not_ready
+from supervisor.runtime.status import Parts, current_status
 from supervisor.runtime.views import Views
 from supervisor.sampling.assemble import Sources, raise_descriptor_limit, real_sources, simulated_sources
 from supervisor.sampling.sampler import Sampler, since_boot_s, wait_for
@@ -59,10 +68,12 @@ class Daemon:
     """One supervisor of one host."""
 
     def __init__(
-        self, config: Config, *, state: Path, identity: Identity, demo: bool = False, as_json: bool = False
+        self, stack: Stack, *, state: Path, identity: Identity, demo: bool = False, as_json: bool = False
     ) -> None:
-        """Read nothing and start nothing yet; `as_json` is how it greets."""
-        self._config = config
+        """Read nothing and start nothing yet; `stack` is the configuration, and `as_json` is how it greets."""
+        self._stack = stack
+        #: What it was at the start; what may have changed since is asked of `Live`.
+        self._config = config = apart(stack.config) if demo else stack.config
         self._state = state
         self._identity = identity
         self._demo = demo
@@ -70,24 +81,24 @@ class Daemon:
         self._as_json = as_json
         self._clock = SystemClock()
         self._stopping = asyncio.Event()
+        self._reload = asyncio.Event()
         self._standing = Standing()
         self._api: Server | None = None
         self._bus_kind = "redis"
 
     async def run(self) -> None:
-        """Look after the host until SIGTERM or SIGINT.
+        """Look after the host until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 
         :raises FlyballError: what keeps it from starting, or from going on (inside an exception group).
         """
         raise_descriptor_limit()
         api = self._config.api
+        self._token = kept_token(self._state) if api.enabled else None
         self._listener = listen(api.host, api.port) if api.enabled else None
         with Spool(self._state / "spool.db", self._config.bus.spool_mib << 20) as spool:
             self._assemble(spool)
-            loop = asyncio.get_running_loop()
-            for number in _ends_us():
-                loop.add_signal_handler(number, self._stopping.set)
             work = asyncio.create_task(self._work(), name="work")
+            signals.install(stop=self._stopping.set, reload=self._reload.set)
             try:
                 await self._stop_when_asked(work)
             finally:
@@ -129,10 +140,19 @@ class Daemon:
         self._views = Views(self._handlers)
         self._runners = [self._runner(handler) for handler in self._handlers]
         self._publisher = Publisher(self._link, self._connection(), self._say_locally)
+        self._desk = Desk(
+            self._link, self._connection(), self._origin, self._clock, dry_run=config.dry_run,
+            committed=self._standing.issued,
+        )  # fmt: skip
         self._sampler = self._make_sampler()
+        self._live = Live(
+            self._stack, handlers=self._handlers, sampler=self._sampler, say=self._say,
+            apart=apart if self._demo else lambda config: config,
+        )  # fmt: skip
+        self._monitoring = Monitoring(self._sampler, self._clock, self._say)
         self._parts = Parts(
             host=host, pid=os.getpid(), version=version("flyball-supervisor"), simulated=self._demo,
-            interval_s=config.sampling.interval_s, bus_url=masked(self._url), bus_kind=lambda: self._bus_kind,
+            bus_url=masked(self._url), bus_kind=lambda: self._bus_kind,
             api_url=lambda: self._api.url if self._api else None, clock=self._clock, link=self._link,
             standing=self._standing, views=self._views,
             handler_status=lambda: [runner.status() for runner in self._runners],
@@ -181,6 +201,19 @@ class Daemon:
         for runner in self._runners:
             runner.offer(stream, event)
 
+    def _say(self, kind: str, text: str, data: Struct) -> None:
+        """An event of the daemon's own: it goes out with the next duties, or waits on disk while the bus is away."""
+        commit, events = to_commit(
+            self._origin("daemon"), f"{kind}/{self._link.epoch}/{self._clock.monotonic():.6f}",
+            Decisions([Draft(kind, self._identity.host, text, data)]), wall_s=self._clock.wall(),
+        )  # fmt: skip
+        if self._link.up:
+            self._duties.also.append(commit)
+            return
+        self._link.hold(commit)
+        for event in events:
+            self._say_locally("events", event)
+
     # -- at work ---------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
@@ -200,6 +233,7 @@ class Daemon:
             for runner in self._runners:
                 group.create_task(self._kept(runner), name=f"handler {runner.handler.name}")
             group.create_task(self._report_to_file(), name="status file")
+            group.create_task(self._reload_when_asked(), name="reload")
             await self._open_api()
             self._greet()
             if self._demo:
@@ -225,16 +259,23 @@ class Daemon:
                 await asyncio.sleep(wait_s)
 
     async def _open_api(self) -> None:
-        if not self._listener:
+        if not self._listener or not self._token:
             return
-        from supervisor.api.server import serve_on  # after the first sample: its import takes a tenth of a second
+        from supervisor.api.assemble import Sources as Shown  # after the first sample: it takes a tenth of a second
+        from supervisor.api.assemble import contents
+        from supervisor.api.server import serve_on
 
-        self._api = await serve_on(self._listener, lambda: current_status(self._parts), lambda: not_ready(self._parts))
+        shown = Shown(
+            config=self._config, parts=self._parts, handlers=self._handlers, desk=self._desk, live=self._live,
+            monitoring=self._monitoring, connect=self._connection, token=self._token,
+        )  # fmt: skip
+        self._api = await serve_on(self._listener, contents(shown))
 
     def _greet(self) -> None:
         greeting = Greeting(
             host=self._identity.host, pid=os.getpid(), simulated=self._demo, bus_url=self._url,
             bus_kind=self._bus_kind, bus_up=self._link.up, api_url=self._api.url if self._api else None,
+            api_auth=self._config.api.needs_token, token_file=self._token.path if self._token else None,
             epoch=self._link.epoch, shard=self._config.bus.shard,
         )  # fmt: skip
         sys.stdout.write(greeting.json() if self._as_json else greeting.text())
@@ -267,12 +308,14 @@ class Daemon:
             away_s=round(outage.away_s, 3), events_sent=outage.commits, samples_sent=outage.samples,
             samples_dropped=outage.dropped, cause="",
         )  # fmt: skip
-        draft = Draft("flyball.bus.restored", self._identity.host, text, data)
-        commit, _ = to_commit(
-            self._origin("link"), f"restored/{self._link.epoch}/{self._clock.monotonic():.3f}", Decisions([draft]),
-            wall_s=self._clock.wall(),
-        )  # fmt: skip
-        self._duties.also.append(commit)
+        self._say("flyball.bus.restored", text, data)
+
+    async def _reload_when_asked(self) -> None:
+        """What a SIGHUP asks for; several at once are one."""
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            await self._live.reload("SIGHUP")
 
     # -- taking apart ----------------------------------------------------------------------------------------------
 
@@ -321,38 +364,34 @@ class Daemon:
             self._origin("stop"), f"stop/{self._link.epoch}/{self._clock.monotonic():.3f}",
             Decisions(demands=withdrawals), wall_s=self._clock.wall(),
         )  # fmt: skip
+        commits = [*self._duties.also, *([commit] if withdrawals else [])]
         if not self._link.up:
-            if withdrawals:
-                self._link.hold(commit)
+            self._hold(commits)
             return
         connection = self._connection()
         try:
             await connection.open()
-            if withdrawals:
+            for commit in commits:
                 await connection.ask(*self._link.commit_command(connection, commit))
             for runner in self._runners:
                 await runner.close()
             await self._publisher.close()
+            await self._desk.close()
             await lease.report(connection, self._identity.host, self._link.epoch, b"", 0, shard=self._config.bus.shard)
             await self._link.release(connection)
         except (BusLost, BusFull, asyncio.CancelledError):
-            if withdrawals:
-                self._link.hold(commit)  # its token tells whether it arrived
+            self._hold(commits)  # their tokens tell whether they arrived
             raise
         finally:
             await connection.close()
 
+    def _hold(self, commits: Sequence[Commit]) -> None:
+        for commit in commits:
+            self._link.hold(commit)
+
     async def _stop_bus(self) -> None:
         if self._embedded:
             await self._embedded.stop()
-
-
-def _ends_us() -> list[signal.Signals]:
-    """The signals on which we stop in good order; a terminal that closes is one, unless we were told to outlive it."""
-    ends = [signal.SIGTERM, signal.SIGINT]
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        ends.append(signal.SIGHUP)
-    return ends
 
 
 def _declared(config: Config) -> tuple[Declared, ...]:

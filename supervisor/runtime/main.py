@@ -5,16 +5,18 @@ import logging
 import os
 import sys
 
-from supervisor.config import Config
+from supervisor.configuration.kept import Kept
+from supervisor.configuration.layers import Sources
+from supervisor.configuration.stack import Stack
 from supervisor.demo import apart
 from supervisor.errors import FlyballError
 from supervisor.identity import own_identity
-from supervisor.paths import demo_directory, prepared_state_directory
+from supervisor.paths import demo_directory, demo_path, prepared_state_directory, state_directory
 from supervisor.runtime.daemon import Daemon
 from supervisor.runtime.lock import StateLock
 
 
-def run(config: Config, *, demo: bool = False, as_json: bool = False) -> int:
+def run(sources: Sources, *, demo: bool = False, as_json: bool = False) -> int:
     """Look after this host until SIGTERM or SIGINT; returns the exit code. `as_json`: greet in JSON.
 
     A demo never speaks where real programs listen: it has a state directory, a bus and a host name of its own.
@@ -26,12 +28,15 @@ def run(config: Config, *, demo: bool = False, as_json: bool = False) -> int:
         level=logging.INFO,
         format=f"%(asctime)s {'SIMULATED ' if demo else ''}%(levelname)s %(message)s",
     )
+    state = state_directory(os.environ)
+    stack = Stack.read(sources, Kept(demo_path(state) if demo else state))
     state = prepared_state_directory(os.environ)
     if demo:
-        state, config = demo_directory(state), apart(config)
+        state = demo_directory(state)
+    config = apart(stack.config) if demo else stack.config
     identity = own_identity(state, config.host.name)
     with StateLock(state, identity):
-        daemon = Daemon(config, state=state, identity=identity, demo=demo, as_json=as_json)
+        daemon = Daemon(stack, state=state, identity=identity, demo=demo, as_json=as_json)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(daemon.run())

@@ -35,7 +35,6 @@ class Parts(Struct, frozen=True, kw_only=True):
     pid: int
     version: str
     simulated: bool
-    interval_s: float
     bus_url: str
     bus_kind: Callable[[], str]
     api_url: Callable[[], str | None]
@@ -71,43 +70,48 @@ def current_status(parts: Parts) -> Status:
         lease=LeaseStatus(link.epoch),
         sample_id="" if sample is None else sample.id,
         sample_age_s=None if age_s is None else round(age_s, 3),
+        sample_interval_s=None if sample is None else sample.interval_s,
         gpu_backend=GpuBackend("unavailable", "starting", "Ask again in a second")
         if sample is None
         else sample.gpu_backend,
         gpus=() if sample is None else sample.gpus,
         host_memory=None if sample is None else sample.host_figures,
-        targets=_targets(merged, demands, parts.standing, link.up),
+        targets=target_statuses(parts, merged, demands),
         workloads=tuple(msgspec.convert(merged.get("workloads", []), list[WorkloadStatus])),
         handlers=tuple(parts.handler_status()),
-        problems=(*_problems(parts, age_s), *parts.views.troubles()),
+        problems=(*_problems(parts), *parts.views.troubles()),
     )
 
 
 def not_ready(parts: Parts) -> list[str]:
     """What is missing before this supervisor does its job, one sentence each; empty when it does."""
-    sample = parts.latest()
-    age_s = None if sample is None else parts.clock.monotonic() - sample.monotonic_s
-    return _problems(parts, age_s)
+    return _problems(parts)
 
 
-def _problems(parts: Parts, age_s: float | None) -> list[str]:
+def _problems(parts: Parts) -> list[str]:
     problems = []
     if not parts.link.up:
         problems.append(f"the bus is away: {parts.link.trouble}")
-    if age_s is None:
-        problems.append("there is no sample yet")
-    elif age_s > STALE_INTERVALS * parts.interval_s:
+    sample = parts.latest()
+    if sample is None:
+        return [*problems, "there is no sample yet"]
+    if (age_s := parts.clock.monotonic() - sample.monotonic_s) > STALE_INTERVALS * sample.interval_s:
         problems.append(f"the last sample is {age_s:.1f} s old")
+    backend = sample.gpu_backend
+    if backend.state == "stopped":
+        problems.append(f"GPUs are not read: {backend.reason}; {backend.hint}")
     return problems
 
 
-def _targets(
-    merged: Mapping[str, Any], demands: Sequence[Demand], standing: Standing, up: bool
-) -> tuple[TargetStatus, ...]:
-    """Every target with a state or a directive; while the bus is away, what it would be told."""
+def target_statuses(parts: Parts, merged: Mapping[str, Any], demands: Sequence[Demand]) -> tuple[TargetStatus, ...]:
+    """Every target with a state or a directive; while the bus is away, what it would be told.
+
+    `merged` and `demands` are what `parts.views` says.
+    """
+    standing = parts.standing
     states: Mapping[str, Any] = merged.get("targets", {})
     overrides: Mapping[str, Any] = merged.get("overrides", {})
-    instead = {} if up else wanted(demands)
+    instead = {} if parts.link.up else wanted(demands)
     rows = []
     for target in sorted({*states, *standing.targets()}, key=_order):
         state = states.get(target, {})

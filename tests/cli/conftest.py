@@ -110,6 +110,7 @@ def a_status(**changes: Any) -> Status:
         lease=LeaseStatus(3),
         sample_id="box/12345678/9",
         sample_age_s=0.4,
+        sample_interval_s=1.0,
         gpu_backend=GpuBackend("ok"),
         gpus=(
             Gpu(index=0, uuid="GPU-0", temperature_celsius=88.0, memory_total_bytes=100, memory_used_bytes=81),

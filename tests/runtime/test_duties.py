@@ -1,6 +1,7 @@
 """What is done on the bus once a second: state, lease, directives said again, memory; and handlers kept running."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from schemas.status import BusStatus, HandlerStatus, LeaseStatus, Status
 from schemas.workload import Directive, directive_key, throttle_channel
 from supervisor.bus import lease
 from supervisor.bus.keys import events_key, handler_key, lease_key, status_key
-from supervisor.config import Config
+from supervisor.configuration.kept import Kept
+from supervisor.configuration.layers import Sources
+from supervisor.configuration.stack import Stack
 from supervisor.errors import Fenced
 from supervisor.handler import Decisions, Draft
 from supervisor.identity import own_identity
@@ -167,7 +170,8 @@ class Flaky:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Daemon:
-    return Daemon(Config(), state=tmp_path, identity=own_identity(tmp_path, HOST))
+    stack = Stack.read(Sources(environ={}, sections={}, path=Path(os.devnull)), Kept(tmp_path))
+    return Daemon(stack, state=tmp_path, identity=own_identity(tmp_path, HOST))
 
 
 async def test_a_handler_is_started_again_each_time_it_fails(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ comes back with that id in `Last-Event-ID` gets what he missed first: no gap, an
 
 from typing import Annotated, Final
 
-import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta, Struct
 
 from supervisor.api.feed import Feed, FeedFull, Subscriber, Wanted
 from supervisor.api.problems import problem
+from supervisor.api.reading import read_query
 from supervisor.api.sse import MEDIA_TYPE, Position
 
 LAST_EVENT_ID: Final = "Last-Event-ID"
@@ -44,9 +44,9 @@ def routes(feed: Feed) -> list[web.RouteDef]:
     """`feed` has the subscribers; who closes the server closes it first, or each of them is waited for."""
 
     async def follow(request: web.Request) -> web.StreamResponse:
+        query = read_query(EventsQuery, request.rel_url.query.items())
+        since = request.headers.get(LAST_EVENT_ID) or query.since
         try:
-            query = _query(request)
-            since = request.headers.get(LAST_EVENT_ID) or query.since
             after = Position.read(since) if since else None
         except ValueError as error:
             return problem(400, str(error))
@@ -68,19 +68,3 @@ def routes(feed: Feed) -> list[web.RouteDef]:
         return response
 
     return [web.get("/api/events", follow, allow_head=False)]
-
-
-def _query(request: web.Request) -> EventsQuery:
-    """The query, checked.
-
-    :raises ValueError: it is not one.
-    """
-    given = {
-        name: values if name in ("type", "subject") else values[-1]
-        for name in request.query
-        if (values := request.query.getall(name))
-    }
-    try:
-        return msgspec.convert(given, EventsQuery, strict=False)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"the query of /api/events cannot be used: {error}") from error

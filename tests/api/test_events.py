@@ -358,7 +358,7 @@ async def test_an_id_that_is_none_is_a_problem(server: Stage, value: str) -> Non
     if value.isascii():
         code, detail = await server.refused(Last_Event_ID=value)
         assert (code, repr(value) in detail, "1700000000000-0" in detail) == (400, True, True)
-    assert (await server.refused(f"since={value}"))[0] == 400
+    assert (await server.refused(f"since={value}"))[0] in (400, 422)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ async def test_an_id_that_is_none_is_a_problem(server: Stage, value: str) -> Non
 )
 async def test_a_query_that_cannot_be_meant_is_a_problem(server: Stage, query: str) -> None:
     code, detail = await server.refused(query)
-    assert code == 400
+    assert code == 422
     assert query.strip("&").partition("=")[0] in detail
 
 

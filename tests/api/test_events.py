@@ -20,11 +20,12 @@ from supervisor.api.feed import Feed
 from supervisor.api.problems import problems
 from supervisor.api.sse import Message, Position
 from supervisor.bus.connection import Connection
-from supervisor.bus.keys import events_key
+from supervisor.bus.keys import events_key, samples_key
 from supervisor.clock import SystemClock
 from supervisor.errors import BusLost
 from supervisor.sampling.assemble import raise_descriptor_limit
 from tests.busservers import BusServer, one_bus_server, start_bus_server
+from tests.daemon import Daemon, short_directory
 
 __all__ = ["one_bus_server"]
 
@@ -572,6 +573,26 @@ async def test_a_thousand_who_wait_slow_nobody_down(one_bus_server: BusServer) -
     assert turns >= IDLE // 50
 
 
+def test_a_thousand_who_listen_hear_it_and_the_sampler_keeps_its_cadence() -> None:
+    raise_descriptor_limit()
+    with short_directory() as state, Daemon(state, config="[sampling]\ninterval_s = 0.5") as daemon:
+        url = daemon.status_when(lambda status: status.api.url).api.url
+        assert url is not None
+        with silent_connections(url, IDLE) as clients:
+            for client in clients:
+                client.settimeout(60)
+                assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            since = daemon.position(samples_key())
+            daemon.command("throttle", "host", "--speed", "0.7", "--for", "1m")
+            heard = daemon.event("flyball.override.changed").id.encode()
+            for client in clients:
+                text = b""
+                while b"id: " + heard not in text:
+                    text += client.recv(1 << 16)
+            daemon.sample(lambda sample: True, after=daemon.position(samples_key()))
+        assert not any(sample.gap for sample in daemon.samples(after=since))
+
+
 async def latency_s(server: Stage) -> float:
     """The median time of an empty request."""
     took = []
@@ -595,11 +616,11 @@ def slow_connection(url: str) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def silent_connections(url: str, count: int) -> Iterator[None]:
+def silent_connections(url: str, count: int) -> Iterator[list[socket.socket]]:
     """Clients that ask and wait."""
     host, port = url.removeprefix("http://").split(":")
-    with ExitStack() as clients:
-        for _ in range(count):
-            client = clients.enter_context(socket.create_connection((host, int(port))))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(count)]
+        for client in clients:
             client.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        yield
+        yield clients

@@ -10,7 +10,7 @@ from supervisor.api.problems import Fault
 from supervisor.configuration.catalogue import SEED_NAMES, Catalogue
 from supervisor.errors import ConfigurationError
 from supervisor.route import Answered, Asked, Example, Refusal, Route
-from supervisor.runtime.live import Live, Stale
+from supervisor.runtime.live import Live, Stale, version_of
 
 _PATH: Final = "/api/gpu/config"
 
@@ -19,7 +19,8 @@ def routes(live: Live) -> list[Route]:
     """Shows and changes the settings of `live`."""
 
     def show(asked: Asked) -> Answered:
-        return Answered(body=live.document(), headers={"ETag": _etag(live.version)})
+        now = live.document()
+        return Answered(body=now, headers={"ETag": _etag(version_of(now))})
 
     async def change(asked: Asked) -> Answered:
         wanted = asked.headers.get("If-Match")
@@ -37,7 +38,7 @@ def routes(live: Live) -> list[Route]:
             raise Refusal(503, f"the settings cannot be kept: {why}") from error
         now = live.document()
         answer = ConfigurationChanged(values=now.values, settings=now.settings, changed=changed)
-        return Answered(body=answer, headers={"ETag": _etag(live.version)})
+        return Answered(body=answer, headers={"ETag": _etag(version_of(now))})
 
     return [
         Route(

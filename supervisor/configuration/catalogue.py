@@ -1,4 +1,4 @@
-"""Every setting by its dotted key: what it takes, by what other names it is known, and when a change takes hold."""
+"""Every setting by its dotted key: what it takes, and when a change of it takes hold."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
@@ -9,13 +9,12 @@ from schemas.config import Changes
 from supervisor.config import CORE_SECTIONS, Config
 from supervisor.configuration.reference import Setting, settings_of
 
-#: The keys of the GPU manager that Flyball grew out of; all but these are called here what they were called there.
+#: The keys of the GPU manager that Flyball grew out of; each is a key of one table here.
 SEED_NAMES: Final = (
     "temp_optimal", "temp_normal", "temp_throttle", "temp_critical",
     "memory_optimal", "memory_normal", "memory_critical", "memory_limit_mb", "memory_reserve_mb",
     "monitor_interval", "history_size", "throttle_cooldown_seconds", "critical_pause_seconds",
 )  # fmt: skip
-_ALIASES: Final = {"monitor_interval": "sampling.interval_s"}
 _FILE_ONLY: Final = ("dry_run", "workload")
 
 
@@ -62,11 +61,11 @@ class Catalogue:
 
     def named(self, name: str) -> list[str]:
         """The dotted keys that a bare name may mean."""
-        return [_ALIASES[name]] if name in _ALIASES else self._by_name.get(name, [])
+        return self._by_name.get(name, [])
 
     def names(self) -> list[str]:
         """Every bare name."""
-        return [*self._by_name, *_ALIASES]
+        return list(self._by_name)
 
 
 def value_of(config: Config, key: str) -> Any:

@@ -115,7 +115,10 @@ class Layers:
         for key, value in (values or {}).items():
             _put(raw, origins, tuple(key.split(".")), value, Origin("api", kept_in))
         mentioned = {path: origin for path, origin in origins.items() if not (asked and origin.layer == "api")}
-        report = Report({path: words for path, origin in mentioned.items() if (words := _words(origin))})
+        known = {*self._kinds, *TOP_LEVEL}
+        # nobody looks into a table that is unknown, so its name stands for what is in it
+        named = {path if path[0] in known else path[:1]: _words(origin) for path, origin in mentioned.items()}
+        report = Report({path: words for path, words in named.items() if words})
         config = _build(raw, self._kinds, report, checks_handlers=self._reads_handlers)
         problems = [*self._problems, *report.problems]
         if problems:

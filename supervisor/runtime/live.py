@@ -33,9 +33,14 @@ class Stale(Exception):
     """The settings are not those that the caller has seen; `version` is that of the present ones."""
 
     def __init__(self, version: str) -> None:
-        """`version` as `Live.version` tells it."""
+        """`version` as `version_of` tells it."""
         self.version = version
         super().__init__(version)
+
+
+def version_of(document: Configuration) -> str:
+    """A digest of all settings: another one wherever one of them is another, or from elsewhere."""
+    return hashlib.sha256(msgspec.json.encode(document)).hexdigest()[:32]
 
 
 class Live:
@@ -87,11 +92,6 @@ class Live:
         meant = {name: keys[0] for name in SEED_NAMES if len(keys := self.catalogue.named(name)) == 1}
         return Configuration(values={name: settings[key].value for name, key in meant.items()}, settings=settings)
 
-    @property
-    def version(self) -> str:
-        """A digest of `document`."""
-        return hashlib.sha256(msgspec.json.encode(self.document())).hexdigest()[:32]
-
     async def change(
         self, body: Mapping[str, Any], who: str, expected: Callable[[str], bool] = lambda version: True
     ) -> tuple[SettingChange, ...]:
@@ -101,7 +101,7 @@ class Live:
         :raises OSError: they cannot be kept; nothing has changed.
         """
         async with self._turn:
-            if not expected(version := self.version):
+            if not expected(version := version_of(self.document())):
                 raise Stale(version)
             stack = self._asked(body)
             await asyncio.to_thread(stack.kept.write, stack.values)

@@ -1,5 +1,6 @@
 """A real Prometheus scrapes the real daemon, and its tools have nothing against what we tell it."""
 
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,3 +83,11 @@ def test_promtool_finds_nothing_in_what_we_ship(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yml"
     broken.write_text(ALERTS.read_text().replace("flyball_gpu_up == 0", "flyball_gpu_up == "))
     assert "parse error" in complaints("rules", str(broken))
+
+
+def test_alerts_come_when_they_should_and_not_before() -> None:
+    played = Path(__file__).with_name("alerts.yml")
+    done = subprocess.run(
+        [require_tool("promtool"), "test", "rules", str(played)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

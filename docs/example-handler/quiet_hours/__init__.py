@@ -1,0 +1,1 @@
+"""Quiet hours: cards run slower, and so quieter, between two times of the day."""

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from schemas.command import Command
 from schemas.config import SettingChange
-from schemas.sample import Sample
+from schemas.sample import RecoveryAction, Sample, XidSource
 from schemas.workload import (
     INBOX_TYPES,
     Acknowledgement,
@@ -26,6 +26,35 @@ from schemas.workload import (
 )
 
 State = Literal["OPTIMAL", "NORMAL", "THROTTLED", "CRITICAL", "UNAVAILABLE", "BLIND"]
+FaultKind = Literal[
+    "xid",
+    "lost",
+    "recovery_action",
+    "ecc_uncorrected",
+    "remapping_failed",
+    "remapping_pending",
+    "hw_thermal_slowdown",
+    "power_brake",
+]
+FaultClass = Literal["application", "gpu", "host", "notice", "procedure", "support", "unknown"]
+#: what to do about a fault; find_out: nobody says, so somebody must look
+FaultAction = Literal[
+    "restart_program",
+    "reset_gpu",
+    "reset_bus",
+    "reboot_host",
+    "restart_vm",
+    "drain_p2p",
+    "drain_and_reset",
+    "recover_imex",
+    "check_cooling",
+    "check_power",
+    "follow_procedure",
+    "ask_driver",
+    "contact_support",
+    "log_only",
+    "find_out",
+]
 
 
 class StateChanged(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -162,6 +191,51 @@ class MonitoringChanged(Struct, frozen=True, kw_only=True):
     cause: str
 
 
+class GpuError(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something is wrong with a card: the first of a kind at once, its repeats as one count each `folded_s`.
+
+    `advice` is `action` in a sentence; a fault that is `fatal` pauses the target. A program is known where the kernel's
+    log named it.
+    """
+
+    target: Target
+    uuid: str
+    pci_bus_id: str
+    kind: FaultKind
+    fault_class: FaultClass
+    action: FaultAction
+    advice: str
+    count: Count
+    cause: str
+    fatal: bool = False
+    folded_s: Seconds | None = None
+    xid: Count | None = None
+    source: XidSource | None = None
+    pid: Pid | None = None
+    process: str = ""
+    workload: str = ""
+    #: the driver's own words, or why the card is lost
+    detail: str = ""
+    recovery_action: RecoveryAction | None = None
+    #: of a slowdown: how long the card was slowed
+    slowed_s: Seconds | None = None
+    simulated: bool = False
+
+
+class GpuRecovered(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Faults that stood are over; where `resumed`, they no longer pause the target."""
+
+    target: Target
+    uuid: str
+    pci_bus_id: str
+    kinds: tuple[FaultKind, ...]
+    reason: str
+    after_s: Seconds
+    cause: str
+    resumed: bool = False
+    simulated: bool = False
+
+
 class HandlerFailed(Struct, frozen=True, kw_only=True):
     """A handler could not process an entry; it is in the dead-letter stream."""
 
@@ -216,6 +290,8 @@ EVENT_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.config.changed": ConfigChanged,
     "flyball.config.refused": ConfigRefused,
     "flyball.monitoring.changed": MonitoringChanged,
+    "flyball.gpu.error": GpuError,
+    "flyball.gpu.recovered": GpuRecovered,
     "flyball.handler.failed": HandlerFailed,
     "flyball.stream.gap": StreamGap,
     "flyball.bus.restored": BusRestored,

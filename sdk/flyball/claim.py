@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Final
 
+from msgspec.structs import replace
+
 from flyball.bus import BusLost
 from flyball.ledger import Ledger, NotAllowed
 from flyball.wire import LedgerAnswer, Release, Reserve, Started
@@ -42,7 +44,8 @@ class Claim:
 
     def __init__(self, wanted: Reserve, text: str, *, host: str, shard: int, wait_s: float) -> None:
         """`text` says to people what is `wanted`."""
-        self._wanted, self._text = wanted, text
+        # nobody waits longer for an answer than that, so a supervisor that comes later is to say no
+        self._wanted, self._text = replace(wanted, valid_s=PATIENCE_S), text
         self._host, self._shard, self._wait_s = host, shard, wait_s
         self._turn = threading.Lock()
         self._given_up = threading.Event()
@@ -56,7 +59,7 @@ class Claim:
     def obtain(self) -> LedgerAnswer:
         """Ask until the answer is yes (`reserved`), or the wait is over: then it is the last no.
 
-        :raises BusLost: no bus, or nobody answers; a supervisor that comes later may still say yes to what was asked.
+        :raises BusLost: no bus, or nobody answers; for a moment a supervisor that comes may still say yes.
         :raises GivenUp: after `give_up`.
         """
         with self._turn:

@@ -47,7 +47,7 @@ def test_promised_while_the_block_lasts(keeper: Keeper, lines: Lines) -> None:
         assert (held.name, held.granted) == ("llm_model", True)
         assert asked == Reserve(
             allocation_id="llm_model", owner="server", parts={"gpu0": 2048 * MIB, "host": MIB // 2},
-            pid=os.getpid(), start_time_s=start_time_s(), ttl_s=60,
+            pid=os.getpid(), start_time_s=start_time_s(), ttl_s=60, valid_s=claim.PATIENCE_S,
         )  # fmt: skip
         assert (event.source, event.subject) == (f"{HOST}/server", "llm_model")
         assert event.text == f"server (pid {os.getpid()}) asks for 2048 MiB of gpu0 and 0.5 MiB of host as llm_model"

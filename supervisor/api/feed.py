@@ -70,11 +70,16 @@ class Subscriber:
         """The headers are out: from now on he hears what everybody hears."""
         self._transport = transport
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether he hung up."""
+        return self._transport is not None and self._transport.is_closing()
+
     def write(self, body: bytes) -> None:
         """Pass on what is framed already, unless he is gone or does not read."""
         if self._transport is None:
             return
-        if self._transport.is_closing():
+        if self.is_gone:
             self.end()
         elif self._transport.get_write_buffer_size() <= LAGGING_BYTES:
             self._transport.write(body)
@@ -126,6 +131,8 @@ class Feed:
 
         :raises FeedFull: there are too many already.
         """
+        if len(self._subscribers) >= self._most:
+            self._forget_who_is_gone()
         if self._closed or len(self._subscribers) >= self._most:
             raise FeedFull
         self._subscribers.add(subscriber)
@@ -206,6 +213,13 @@ class Feed:
         return min(after, edges.last)
 
     # -- all of them -----------------------------------------------------------------------------------------------
+
+    def _forget_who_is_gone(self) -> None:
+        """Who hung up is otherwise noticed when there is something to tell him."""
+        for subscriber in tuple(self._subscribers):
+            if subscriber.is_gone:
+                subscriber.end()
+                self._subscribers.discard(subscriber)
 
     async def _run(self) -> None:
         """Read for everybody until cancelled; should that fail by a bug, nobody is left waiting for nothing."""

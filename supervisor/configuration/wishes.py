@@ -4,11 +4,14 @@ Whether the values are right is not decided here: they are checked with all the 
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from supervisor.configuration.catalogue import Catalogue
 from supervisor.configuration.conversion import Report, nearest
 from supervisor.configuration.wording import shown
+
+#: Who asks for more keys that nobody knows is told of the first ones.
+_PROBLEMS_MOST: Final = 20
 
 
 class Wishes:
@@ -68,6 +71,8 @@ class Wishes:
         return any(one == key or one.startswith(f"{key}.") for one in self._kept)
 
     def _unknown(self, key: str, known: Collection[str], listed: Collection[str]) -> None:
+        if len(self._report.problems) >= _PROBLEMS_MOST:
+            return  # it is refused anyway, and to look for what was meant takes its time
         near = nearest(key.rpartition(".")[2], known)
         meant = f"did you mean {near}?" if near else f"known here: {', '.join(sorted(listed))}"
         self._report.add(tuple(key.split(".")), f"no such key; {meant}")

@@ -1,4 +1,4 @@
-"""The daemon with a card of the mock driver, as its API shows it; one for all tests of this folder that change little."""
+"""A daemon with a card of the mock driver, as its API shows it; one for all tests of this folder that change little."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -163,7 +163,7 @@ class Process(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str = ""
     user: str = ""
     cgroup: str = ""
-    #: the declared or registered workload that it belongs to
+    #: the declared or registered workload that it belongs to; `@<allocation id>` of none, and with a reservation
     workload: str = ""
     rss_bytes: Bytes | None = None
     rss_anon_bytes: Bytes | None = None

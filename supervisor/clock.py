@@ -32,3 +32,11 @@ class SystemClock:
 def rfc3339(wall_s: float) -> str:
     """Unix time as RFC 3339 in UTC with milliseconds."""
     return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix_time(rfc3339: str) -> float:
+    """The reverse of `rfc3339`.
+
+    :raises ValueError: it is no such text.
+    """
+    return datetime.fromisoformat(rfc3339).timestamp()

@@ -74,6 +74,11 @@ class Commit(Struct, frozen=True, array_like=True):
     ledger: Sequence[LedgerChange] = ()
     remembered_s: int = REMEMBERED_S
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing follows from the input, but that it is acknowledged."""
+        return not (self.appends or self.demands or self.hashes or self.ledger)
+
 
 _decode = msgspec.msgpack.Decoder(Commit).decode
 

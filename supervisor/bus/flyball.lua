@@ -162,10 +162,13 @@ local function commit(KEYS, ARGV)
   local epoch, token, issuer, input, ordinal, host, time, ttl, events_kept, mark, remembered_ms = unpack(p[1])
   local refused, newest, ledger_known = fenced(KEYS[1], epoch)
   if refused then return refused end
-  if token ~= 0 and not redis.call('SET', KEYS[token], '', 'NX', 'PX', remembered_ms) then
-    for _, a in ipairs(p[5]) do redis.call('XACK', KEYS[a[1]], a[2], unpack(a[3])) end
-    local said = redis.call('GET', KEYS[token])
-    return {0, {}, said ~= '' and cmsgpack.unpack(said) or {}}
+  if token ~= 0 then
+    -- answers are kept with the token, which is then set at the end
+    local known = #p[6] > 0 and redis.call('GET', KEYS[token])
+    if known or #p[6] == 0 and not redis.call('SET', KEYS[token], '', 'NX', 'PX', remembered_ms) then
+      for _, a in ipairs(p[5]) do redis.call('XACK', KEYS[a[1]], a[2], unpack(a[3])) end
+      return {0, {}, known and cmsgpack.unpack(known) or {}}
+    end
   end
   local c = {epoch = newest, issuer = issuer, input = input, host = host, time = time, ttl = ttl, events = KEYS[2],
     events_kept = events_kept, mark = mark, lease = KEYS[1], ledger_known = ledger_known}

@@ -4,10 +4,25 @@
 local RESERVATIONS_MOST = 1024
 local HOLDERS_MOST = 16
 
--- A reservation, or nil where something else stands there.
+-- Decoded texts: a library keeps them from call to call, so that a long ledger is not decoded at every request.
+local decoded, decoded_count, DECODED_MOST = {}, 0, 2048
+
+-- JSON as a table, never to be changed; nil where it is none.
+local function decode(text)
+  local known = decoded[text]
+  if known then return known end
+  local ok, value = pcall(cjson.decode, text)
+  if not ok or type(value) ~= 'table' then return nil end
+  if decoded_count >= DECODED_MOST then decoded, decoded_count = {}, 0 end
+  decoded[text], decoded_count = value, decoded_count + 1
+  return value
+end
+
+-- A reservation with its own text, or nil where something else stands there.
 local function read_reservation(text)
-  local ok, r = pcall(cjson.decode, text)
-  if not ok or type(r) ~= 'table' or type(r.parts) ~= 'table' or type(r.request) ~= 'string' then return nil end
+  local r = decode(text)
+  if not r or r.json then return r end
+  if type(r.parts) ~= 'table' or type(r.request) ~= 'string' then return nil end
   for _, bytes in pairs(r.parts) do
     if type(bytes) ~= 'number' then return nil end
   end
@@ -30,8 +45,8 @@ end
 local function room(capacity, target, ledger)
   local f = redis.call('HMGET', capacity, 'limit_bytes', 'reserve_bytes', 'used_bytes', 'held')
   local limit, reserve, used = tonumber(f[1] or ''), tonumber(f[2] or ''), tonumber(f[3] or '')
-  local ok, held = pcall(cjson.decode, f[4] or '')
-  if not (limit and reserve and used and ok and type(held) == 'table') then return nil end
+  local held = decode(f[4] or '')
+  if not (limit and reserve and used and held) then return nil end
   local reserved, own = 0, 0
   for _, r in pairs(ledger) do
     local part = r.parts[target]
@@ -194,13 +209,12 @@ end
 local function started(c, l)
   local there = find(l)
   if not (there and there.json) then return unknown(c, l) end
-  local was = there.starting == true
-  -- inside a string the quotes would be escaped
+  local was, text = there.starting == true, there.json
   if was then
-    there.json = string.gsub(there.json, '"starting":true', '"starting":false', 1)
-    redis.call('HSET', l.ledger, l.id, there.json)
+    text = string.gsub(text, '"starting":true', '"starting":false', 1)  -- inside a string the quotes would be escaped
+    redis.call('HSET', l.ledger, l.id, text)
   end
-  return answer(c, l, 'started', (there.owner or '') .. ' has started', there, nil, nil, was)
+  return answer(c, l, 'started', (there.owner or '') .. ' has started', {json = text}, nil, nil, was)
 end
 
 -- What was answered before, on a server that has lost it.

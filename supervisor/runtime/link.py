@@ -21,7 +21,7 @@ from supervisor.bus.connection import Command, Connection
 from supervisor.bus.keys import events_key, lease_key, samples_key
 from supervisor.bus.memory import keep_memory
 from supervisor.bus.spool import Spool, Waiting
-from supervisor.clock import Clock
+from supervisor.clock import Clock, unix_time
 from supervisor.config import BusSection
 from supervisor.errors import BusError, BusFull, Fenced, FlyballError, SpoolError
 from supervisor.identity import Identity, is_alive
@@ -234,7 +234,7 @@ class Link:
         superseded = _superseded_demands(chain(answered, _commits(self.spool.pending())))
         if self._clock.monotonic() - (self.away_since_s or 0) < _TOKENS_KNOWN_S:
             for start in range(0, len(answered), _WINDOW):
-                await self._carry_out([_without(one, superseded) for one in answered[start : start + _WINDOW]])
+                await self._carry_out([self._still(one, superseded) for one in answered[start : start + _WINDOW]])
         self._answered.clear()
         while window := list(islice(self.spool.pending(_WINDOW), _WINDOW)):
             await self._deliver(window, superseded, sent)
@@ -252,13 +252,24 @@ class Link:
                 ready.append(
                     msgspec.msgpack.decode(waiting.payload, type=Event)
                     if waiting.kind == "sample"
-                    else _without(from_bytes(waiting.payload), superseded)
+                    else self._still(from_bytes(waiting.payload), superseded)
                 )
             except msgspec.DecodeError as error:
                 _log.error("a %s in the spool is of another version, and is dropped: %s", waiting.kind, error)
             else:
                 sent[waiting.kind] += 1
         await self._carry_out(ready)
+
+    def _still(self, commit: Commit, superseded: Superseded) -> Commit:
+        """What is left to be said of a commit that had to wait: no older demand, and of a hash's life the rest."""
+        age_ms = int((self._clock.wall() - unix_time(commit.time)) * 1000)
+        demands = [one for one in commit.demands if (commit.token, one.target, one.issuer) not in superseded]
+        hashes = [
+            msgspec.structs.replace(one, ttl_ms=one.ttl_ms - max(0, age_ms)) if one.ttl_ms else one
+            for one in commit.hashes
+            if not one.ttl_ms or one.ttl_ms > age_ms
+        ]
+        return msgspec.structs.replace(commit, demands=demands, hashes=hashes)
 
     async def _carry_out(self, ready: list[Commit | Event]) -> None:
         """Publish and commit in one write; what the server refuses by itself it always would: it is dropped."""
@@ -312,11 +323,6 @@ def _superseded_demands(commits: Iterable[Commit]) -> Superseded:
                 superseded.add((before, *key))
             newest[key] = commit.token
     return superseded
-
-
-def _without(commit: Commit, superseded: Superseded) -> Commit:
-    kept = [change for change in commit.demands if (commit.token, change.target, change.issuer) not in superseded]
-    return msgspec.structs.replace(commit, demands=kept)
 
 
 def _read_epoch(state: Path) -> int:

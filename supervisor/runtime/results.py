@@ -6,7 +6,16 @@ from typing import Final
 import msgspec
 
 from schemas.envelope import Event, event_id
-from supervisor.bus.commit import Acknowledge, Append, Commit, DemandChange, HashChange, append_event, set_demand
+from supervisor.bus.commit import (
+    REMEMBERED_S,
+    Acknowledge,
+    Append,
+    Commit,
+    DemandChange,
+    HashChange,
+    append_event,
+    set_demand,
+)
 from supervisor.bus.keys import commands_key, dead_key, events_key, idempotency_key, record_key
 from supervisor.bus.ledger import ledger_change
 from supervisor.clock import rfc3339
@@ -40,7 +49,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 def to_events(origin: Origin, input_id: str, drafts: Sequence[Draft], wall_s: float) -> list[Event]:
     """The drafts as events, with the ids that follow from the input."""
-    time = rfc3339(wall_s)
+    time = rfc3339(wall_s) if drafts else ""
     return [
         Event(
             event_id(origin.issuer, input_id, ordinal),
@@ -67,6 +76,7 @@ def to_commit(
     wall_s: float,
     acknowledge: Sequence[Acknowledge] = (),
     dead: Append | None = None,
+    remembered_s: int = REMEMBERED_S,
 ) -> tuple[Commit, list[Event]]:
     """The commit of one input's results, and the events in it."""
     events = to_events(origin, input_id, decisions.events, wall_s)
@@ -109,6 +119,7 @@ def to_commit(
         acknowledges=acknowledge,
         mark=origin.mark,
         ledger=[ledger_change(entry, wall_s) for entry in decisions.ledger],
+        remembered_s=remembered_s,
     )
     return commit, events
 

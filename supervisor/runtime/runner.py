@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Runner:
         #: Sent and not answered yet.
         self._unanswered: list[Commit] = []
         #: Answered lately, and when.
-        self._recent: deque[tuple[float, Commit]] = deque(maxlen=RESEND_MOST)
+        self._recent: deque[tuple[float, Commit, Any]] = deque(maxlen=RESEND_MOST)
         self._seen = Seen(link.spool, handler.name, origin.host, boot_id)
         #: Whether our demands have been said since the bus is there, which waits until nothing is left to be read.
         self._restated = False
@@ -241,7 +241,7 @@ class Runner:
                 if isinstance(reply, BusError):
                     self._on_refusal(commit, reply)
                 else:
-                    self._recent.append((now, as_answered(commit, reply)))
+                    self._recent.append((now, commit, reply))
                     self._committed(reply)
         except BaseException:
             await self._consumer.connection.close()
@@ -362,15 +362,16 @@ class Runner:
         if self._link.up:
             self._commits.append(commit)
         elif event is None or stream == "samples":
-            self._link.hold(commit)
+            if not commit.is_empty:
+                self._link.hold(commit)
         else:
             self._seen.mark(event)
             self._link.hold(commit, handled=(self.handler.name, event.id))
 
     def _on_lost(self) -> None:
         """Called at once when the bus is away: what was sent lately goes out again, each commit once by its token."""
-        for answered_s, commit in self._recent:
-            self._link.send_again(commit, answered_s)
+        for answered_s, commit, reply in self._recent:
+            self._link.send_again(as_answered(commit, reply), answered_s)
         for commit in (*self._unanswered, *self._commits):
             self._link.hold(commit)
         self._recent.clear()
@@ -441,9 +442,8 @@ class Runner:
     def _commit(self, input_id: str, decisions: Decisions, acknowledge: Sequence[Acknowledge] = ()) -> Commit:
         if self._dry_run:
             decisions = msgspec.structs.replace(decisions, demands=(), commands=())  # what is said is all that is done
-        if decisions.commands and not self._link.up:
-            _log.warning("%s: %d commands are dropped, the bus is away", self.handler.name, len(decisions.commands))
-            decisions = msgspec.structs.replace(decisions, commands=())  # they would come too late
+        if not self._link.up:
+            decisions = self._lasting(decisions)
         commit, events = to_commit(
             self._origin, input_id, decisions, wall_s=self._clock.wall(), acknowledge=acknowledge
         )
@@ -453,6 +453,13 @@ class Runner:
             for event in events:
                 self._say_locally("events", event)
         return commit
+
+    def _lasting(self, decisions: Decisions) -> Decisions:
+        """What is still of use when the bus is back: commands would come too late, and what is free now is not then."""
+        if decisions.commands:
+            _log.warning("%s: %d commands are dropped, the bus is away", self.handler.name, len(decisions.commands))
+        records = [record for record in decisions.records if record.kind != "capacity"]
+        return msgspec.structs.replace(decisions, commands=(), records=records)
 
     def _bury(
         self,

@@ -7,6 +7,7 @@ command line (setproctitle does), still belongs to the workload that started it.
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
@@ -80,18 +81,36 @@ class Kin(Struct):
     workload: str = ""
 
 
+#: Begins a name that is no workload's; see `supervisor.sampling.source.Registered`.
+MARK: Final = "@"
+
+
+def register(roots: dict[int, str], pid: int, name: str) -> None:
+    """Let a process that registered be a root under its own word; with a `MARK` only where it is none yet."""
+    if name.startswith(MARK):
+        roots.setdefault(pid, name)
+    else:
+        roots[pid] = name
+
+
 def belong(family: Iterable[Kin], roots: Mapping[int, str], known: Mapping[int, Kin], names: Collection[str]) -> None:
     """Write `workload` into each of `family`: `roots` (pid → workload) win, the others inherit from their parent.
 
-    `names` are the workloads that there are; what belonged to another one is free again. Parents are looked up in
-    `known`; one that started after its child is another process with the parent's pid.
+    A root with a `MARK` gives way to any workload. `names` are the workloads that there are; what belonged to another
+    one is free again. Parents are looked up in `known`; one that started after its child is another process with the
+    parent's pid.
     """
     for process in sorted(family, key=lambda kin: (kin.start_ticks, kin.pid)):
         if process.workload not in names:
             process.workload = ""
-        if process.pid in roots:
-            process.workload = roots[process.pid]
-        elif not process.workload:
-            parent = known.get(process.parent)
-            if parent is not None and parent.start_ticks <= process.start_ticks:
-                process.workload = parent.workload
+        root = roots.get(process.pid)
+        if root is not None and not root.startswith(MARK):
+            process.workload = root
+            continue
+        if process.workload and not process.workload.startswith(MARK):
+            continue
+        parent = known.get(process.parent)
+        if parent is not None and parent.start_ticks <= process.start_ticks:
+            process.workload = parent.workload or process.workload
+        if root is not None and (not process.workload or process.workload.startswith(MARK)):
+            process.workload = root

@@ -12,7 +12,7 @@ import psutil
 from schemas.sample import Host, Process
 from supervisor.config import WorkloadSection
 from supervisor.sampling.files import printable
-from supervisor.sampling.matching import Kin, Traits, belong, declarations, read_pidfile
+from supervisor.sampling.matching import Kin, Traits, belong, declarations, read_pidfile, register
 from supervisor.sampling.source import Registered
 
 #: Start times are compared in these: two clocks tell them, and they agree to about that.
@@ -88,7 +88,7 @@ class PsutilProcesses:
                     roots.setdefault(pid, declaration.name)
         for pid, (start_time_s, name) in registered.items():
             if pid in there and abs(there[pid].create_time() - start_time_s) < _SAME_START_S:
-                roots[pid] = name
+                register(roots, pid, name)
         return roots
 
 

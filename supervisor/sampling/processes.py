@@ -17,7 +17,7 @@ from schemas.sample import Process
 from supervisor.config import WorkloadSection
 from supervisor.sampling.cgroup import memory_path
 from supervisor.sampling.files import printable
-from supervisor.sampling.matching import Kin, Pidfile, Traits, belong, declarations, read_pidfile
+from supervisor.sampling.matching import Kin, Pidfile, Traits, belong, declarations, read_pidfile, register
 from supervisor.sampling.procfs import (
     STAT_SIZE,
     STATM_SIZE,
@@ -190,7 +190,7 @@ class ProcProcesses:
             tracked = self._tracked.get(pid)
             # what a program says may be any number, which only a comparison survives
             if tracked is not None and abs(tracked.start_ticks - start_time_s * _TICKS) < 0.5:
-                roots[pid] = name
+                register(roots, pid, name)
         if roots != self._roots or names != self._names:
             belong(self._tracked.values(), roots, self._tracked, names)
         elif names:

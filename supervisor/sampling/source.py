@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from schemas.sample import Gpu, GpuBackend, Host, Process
 
-#: The workloads that joined through the SDK: pid → (start time as `Process` counts it, name of the workload).
+#: The processes to look at: pid → (start time as `Process` counts it, name of the workload that joined). A name that
+#: begins with `@` is no workload's, and holds only where the process belongs to none.
 Registered = Mapping[int, tuple[float, str]]
 
 

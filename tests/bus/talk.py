@@ -25,6 +25,7 @@ from supervisor.bus.commit import (
 )
 from supervisor.bus.connection import Command, Connection
 from supervisor.bus.keys import events_key, idempotency_key, lease_key, samples_key
+from supervisor.bus.ledger import LedgerChange
 from tests.busservers import BusServer
 
 HOST: Final = "box"
@@ -168,12 +169,13 @@ def decided(
     demands: Sequence[DemandChange] = (),
     hashes: Sequence[HashChange] = (),
     acknowledges: Sequence[Acknowledge] = (),
+    ledger: Sequence[LedgerChange] = (),
 ) -> Commit:
     """A commit of `box/test`; a token makes it idempotent."""
     return Commit(
         token=idempotency_key(token) if token else "", issuer=f"{HOST}/test", input=input_id, ordinal=len(events),
         host=HOST, time=TIME, appends=[*(append_event(events_key(), 1000, event) for event in events), *appends],
-        demands=demands, hashes=hashes, acknowledges=acknowledges,
+        demands=demands, hashes=hashes, acknowledges=acknowledges, ledger=ledger,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from supervisor.config import Match, WorkloadSection
-from supervisor.sampling.matching import Kin, Pidfile, Traits, belong, declarations, read_pidfile
+from supervisor.sampling.matching import Kin, Pidfile, Traits, belong, declarations, read_pidfile, register
 
 TRAINER = Traits(user="ml", cgroup="/ml.slice/train.service", cmdline="python train.py --big")
 
@@ -81,6 +81,36 @@ def test_what_belonged_to_a_workload_that_is_no_more_is_free() -> None:
     belong(known.values(), {10: "trainer"}, known, NAMES)
     belong(known.values(), {}, known, {"launcher"})
     assert [kin.workload for kin in known.values()] == ["", ""]
+
+
+def test_a_mark_gives_way_to_every_workload() -> None:
+    """A process with a reservation is looked at with its children, and stays a part of what it is a part of."""
+    known = family(Kin(10, 100, 1), Kin(20, 200, 10), Kin(30, 300, 1), Kin(40, 400, 30), Kin(50, 500, 40))
+    names = NAMES | {"@a", "@b", "@c"}
+    roots = {10: "trainer", 20: "@a", 30: "@b", 40: "@c"}
+    belong(known.values(), roots, known, names)
+    assert [kin.workload for kin in known.values()] == ["trainer", "trainer", "@b", "@c", "@c"]
+    belong(known.values(), roots | {30: "launcher"}, known, names)
+    assert [kin.workload for kin in known.values()] == ["trainer", "trainer", "launcher", "launcher", "launcher"]
+
+
+def test_a_mark_stays_with_a_child_whose_parent_is_gone() -> None:
+    known = family(Kin(10, 100, 1), Kin(20, 200, 10))
+    belong(known.values(), {10: "@a"}, known, {"@a"})
+    del known[10]
+    belong(known.values(), {}, known, {"@a"})
+    assert known[20].workload == "@a"
+    belong(known.values(), {}, known, NAMES)
+    assert known[20].workload == ""
+
+
+def test_a_process_registers_over_its_declaration_and_a_mark_below_it() -> None:
+    roots = {10: "trainer"}
+    for pid, name in ((10, "@a"), (20, "@a"), (30, "@b"), (30, "launcher")):
+        register(roots, pid, name)
+    assert roots == {10: "trainer", 20: "@a", 30: "launcher"}
+    register(roots, 10, "launcher")
+    assert roots[10] == "launcher"
 
 
 def test_pidfiles(tmp_path: Path) -> None:

@@ -123,6 +123,15 @@ def test_a_declared_workload_with_its_children(tree: Path) -> None:
     assert workloads(tree, declare("theirs", user="nobody-at-all")) == {}
 
 
+def test_a_mark_is_shown_and_hides_no_workload(tree: Path) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    marks = {700: (5000 / ticks, "@a"), 900: (9000 / ticks, "@b")}
+    assert workloads(tree, registered=marks) == {700: "@a", 701: "@a", 702: "@a", 900: "@b"}
+    assert workloads(tree, declare("trainer", cmdline="python train"), registered=marks) == {
+        700: "trainer", 701: "trainer", 702: "trainer", 900: "@b",
+    }  # fmt: skip
+
+
 def test_a_registered_workload_needs_the_right_start_time(tree: Path) -> None:
     started_s = 5000 / os.sysconf("SC_CLK_TCK")
     assert workloads(tree, registered={701: (started_s, "x"), 700: (started_s, "trainer")}) == {

@@ -98,7 +98,7 @@ class Claim:
     def _negotiate(self, ledger: Ledger, until_s: float) -> LedgerAnswer:
         """Ask until yes, or the time is over."""
         while True:
-            answer = self._ask(ledger, until_s)
+            answer = self._ask(ledger)
             if answer.outcome == "reserved":
                 self._held = True
                 return answer
@@ -108,7 +108,7 @@ class Claim:
                 return answer
             self._await_change(ledger, min(until_s, now_s + ASK_AGAIN_S))
 
-    def _ask(self, ledger: Ledger, until_s: float) -> LedgerAnswer:
+    def _ask(self, ledger: Ledger) -> LedgerAnswer:
         """One question and its answer, which is `reserved` or no.
 
         :raises BusLost: there is none.
@@ -125,7 +125,7 @@ class Claim:
                 return self._found(ledger) or answer
             if found := self._found(ledger):
                 return found
-            if self._patience_s() <= 0 and (self._refusal is None or time.monotonic() >= until_s):
+            if self._patience_s() <= 0:
                 raise BusLost(f"no supervisor of host {self._host} answers within {PATIENCE_S:g} s")
 
     def _post(self, ledger: Ledger) -> None:

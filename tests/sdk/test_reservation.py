@@ -442,6 +442,8 @@ async def test_async_denied(keeper: Keeper) -> None:
 async def test_cancelled_while_it_waits(keeper: Keeper, lines: Lines) -> None:
     """At once; and what is granted all the same is given back."""
     keeper.leave_alone()
+    troubles: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
     task = asyncio.create_task(flyball.reserve("llm_model", vram_mb=1, wait_s=600).__aenter__(), name="waiting")
     await asyncio.to_thread(keeper.until_asked)
     task.cancel()
@@ -451,6 +453,7 @@ async def test_cancelled_while_it_waits(keeper: Keeper, lines: Lines) -> None:
     await asyncio.to_thread(keeper.next, Release)
     assert keeper.ledger == {}
     assert lines.warnings == []
+    assert troubles == []
 
 
 async def test_no_thread_to_be_had(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
@@ -503,13 +506,23 @@ with flyball.reserve("llm_model", vram_mb=1) as held:
         assert (parent.wait(LONG_S), parent.stderr.read()) == (0, "")
 
 
-def test_ctrl_c_while_it_waits(server: BusServer, keeper: Keeper) -> None:
+@pytest.mark.parametrize("answered", [True, False])
+def test_ctrl_c_while_it_waits(server: BusServer, keeper: Keeper, answered: bool) -> None:
+    """What is granted after that is given back."""
     keeper.grant("other_model", gpu0=8192)
+    if not answered:
+        keeper.leave_alone()
     text = "import flyball\nwith flyball.reserve('llm_model', vram_mb=1, wait_s=600): pass"
     with program(text, server) as waiting:
-        keeper.next(Reserve)
+        if answered:
+            keeper.next(Reserve)
+        else:
+            keeper.until_asked()
         waiting.send_signal(signal.SIGINT)
         assert waiting.stderr is not None
         assert waiting.stderr.read().rstrip().endswith("KeyboardInterrupt")
     keeper.end("other_model")
+    keeper.come_back()
+    if not answered:
+        keeper.next(Release)
     assert keeper.ledger == {}

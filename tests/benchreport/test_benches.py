@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from bench import daemon, loop, start, throughput
+from bench import api, daemon, loop, start, throughput
 from bench.chains import Bare, Raw, ours
 from bench.peers import environment
 from bench.report import Report, options
@@ -17,9 +17,11 @@ from bench.server import private_server
 from tests.tools import require_tool
 
 ROOT = Path(__file__).parents[2]
-BENCHES = ("daemon", "loop", "sampling", "start", "throughput")
+BENCHES = ("api", "daemon", "loop", "sampling", "start", "throughput")
 #: The other modules of the room: what the benchmarks share.
-PARTS = {"__init__", "chains", "listener", "report", "rig", "running", "samples", "server"}
+PARTS = {
+    "__init__", "chains", "emptyserver", "listener", "openloop", "report", "rig", "running", "samples", "server",
+}  # fmt: skip
 
 
 def test_the_table_of_this_file_holds_every_benchmark() -> None:
@@ -115,3 +117,23 @@ def test_the_rows_of_a_start_are_in_milliseconds() -> None:
     rows = Report("start", options("", []))
     start.add_rows(rows, {"python": [0.01, 0.01], "status": [0.1, 0.1], "start": [2.0, 2.0]})
     assert [(row.ours, row.met) for row in rows.rows] == [(100, True), (2000, False), (100, None), (2000, None)]
+
+
+def test_every_request_of_a_round_is_answered() -> None:
+    with api.empty() as port:
+        took = api.asked(port, "/", 0.2, None)
+        assert len(took) == 100
+        assert all(seconds > 0 for seconds in took)
+        with pytest.raises(subprocess.CalledProcessError):
+            api.asked(port, "/nowhere", 0.2, None)
+
+
+def test_the_rows_of_the_api_hold_what_was_measured() -> None:
+    rows = Report("api", options("", []))
+    quick, slow = [[1e-4] * 99 + [4e-4]], [[2e-4] * 99 + [6e-4]]
+    spent = {"ours": slow, "empty": quick, "before": slow, "beside": slow, "scraped": [[6e-3]], "reserved": slow}
+    api.add_rows(rows, spent)
+    assert [(row.figure, row.ours, row.ratio, row.met) for row in rows.rows] == [
+        ("p50", 200, 2, False), ("p50", 200, 1, True), ("p50", 6000, None, False), ("p50", 200, None, None),
+        ("p99", 600, 1.5, True), ("p99", 600, 1, True), ("p99", 6000, None, None), ("p99", 600, None, None),
+    ]  # fmt: skip

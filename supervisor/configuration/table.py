@@ -25,6 +25,11 @@ wins over the defaults. The file is the one in `FLYBALL_CONFIG` or `--config`, e
 `$XDG_CONFIG_HOME` (`~/.config`), else, for root, `/etc/flyball/flyball.toml`. Every problem is reported at once, and
 nothing is started then.
 
+What is set through the API (`PUT /api/gpu/config`) wins over all of these, is kept in the state directory, and outlives
+a restart; `null` takes it back. SIGHUP reads the file again. `[sampling]` `interval_s`, `fast_interval_s` and
+`top_processes`, and the sections of handlers, then hold at once, everything else from the next start on; what decides
+who may speak to whom is never taken from the API. `GET /api/gpu/config` shows each value and where it came from.
+
 `FLYBALL_STATE_DIR` chooses the state directory (default: `flyball` in `$XDG_STATE_HOME`, `~/.local/state`).
 """
 _EXAMPLE_HEAD: Final = """\

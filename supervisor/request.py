@@ -20,7 +20,7 @@ _ANSWER: Final = "flyball.override.changed"
 def requested(
     action: str, target: str, arguments: Mapping[str, Any], *, host: str, operator: str, time: str
 ) -> Command:
-    """The command to throttle, pause or resume a target; `arguments` as `flyball throttle` has them."""
+    """The command to throttle, pause or resume a target; `arguments` as `flyball throttle` has them, "" if not said."""
     return Command(
         id=f"command-{uuid.uuid4().hex}",
         time=time,
@@ -29,7 +29,7 @@ def requested(
         issuer=operator,
         action=action,
         target=target,
-        arguments={**arguments, "operator": operator},
+        arguments={**{name: value for name, value in arguments.items() if value != ""}, "operator": operator},
     )
 
 

@@ -28,12 +28,14 @@ REMEMBERED: Final = 256
 
 
 class Arguments(Struct, frozen=True, kw_only=True):
-    """The `arguments` of a command: for how long, at what speed, who asks, and whether safety may be overruled."""
+    """The `arguments` of a command: for how long, at what speed, who asks and why, and whether safety is overruled."""
 
     operator: Annotated[str, Meta(min_length=1, max_length=128)]
     for_s: Annotated[float, Meta(gt=0, le=LONGEST_S)] | None = None
     speed: Speed | None = None
     force: bool = False
+    #: why, for whoever wonders
+    reason: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Seen(Struct, frozen=True):
@@ -54,6 +56,7 @@ class Override(Struct, frozen=True, kw_only=True):
     lifts: bool
     forced: bool
     command: str
+    why: str = ""
 
 
 class Overrides(Struct, kw_only=True):
@@ -114,7 +117,8 @@ def command(overrides: Overrides, command: Command, now_s: float, *, late: bool 
             return asked.refused(
                 f"no override stands on {command.target}; a speed, such as 1, lifts what others demand"
             )
-        return _ended(ended, f"{asked.operator} resumed {command.target}", command.id, bool(overrides.simulated))
+        why = f"{asked.operator} resumed {command.target}{_said(arguments.reason)}"
+        return _ended(ended, why, command.id, bool(overrides.simulated))
     if not arguments.force and (unknown := _unknown(overrides, command.target)):
         return asked.refused(unknown)
     if arguments.for_s is None:
@@ -134,6 +138,7 @@ def command(overrides: Overrides, command: Command, now_s: float, *, late: bool 
         lifts=lifts,
         forced=arguments.force,
         command=command.id,
+        why=arguments.reason,
     )
     replaced = overrides.standing.get(command.target)
     overrides.standing[command.target] = override
@@ -203,7 +208,7 @@ def demand(override: Override, *, simulated: bool) -> Demand:
         target=override.target,
         action=override.action,
         speed=override.speed,
-        reason=_marked(f"{override.operator} {verb}{at} until {clock(override.until_s)}", simulated),
+        reason=_marked(f"{override.operator} {verb}{at} until {clock(override.until_s)}{_said(override.why)}", simulated),
         cause=override.command,
         overrides=override.lifts,
     )
@@ -251,7 +256,8 @@ class Asked:
         forced = ", forced" if override.forced else ""
         verb, at = _did(override)
         reason = f"for {override.until_s - (unix_time(self._command.time) or 0.0):.0f} s{forced}{instead}"
-        text = f"{self.operator} {verb} {override.target}{at} until {clock(override.until_s)} ({reason}){remark}"
+        until = f"{clock(override.until_s)} ({reason}){_said(override.why)}{remark}"
+        text = f"{self.operator} {verb} {override.target}{at} until {until}"
         return Outcome(self._event("started", reason, override), _marked(text, self._simulated), override)
 
     def refused(self, why: str) -> Outcome:
@@ -335,6 +341,11 @@ def _ended(override: Override, why: str, cause: str, simulated: bool) -> Outcome
         forced=override.forced,
     )
     return Outcome(event, _marked(f"{override.operator}'s override of {override.target} ended: {why}", simulated))
+
+
+def _said(reason: str) -> str:
+    """An operator's reason, at the end of a sentence."""
+    return f": {' '.join(reason.split())}" if reason.strip() else ""
 
 
 def _did(override: Override) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from supervisor.route import Answered, Asked, Example, Refusal, Route
 _LONGEST_S: Final = 86_400
 _USUAL_S: Final = 600.0
 Lasting = Annotated[float, Meta(gt=0, le=_LONGEST_S, description="how long, in seconds; it ends by itself")]
+Reason = Annotated[str, Meta(max_length=200, description="why, for whoever wonders")]
 Forced = Annotated[bool, Meta(description="also where safety speaks against it; this is recorded")]
 
 
@@ -29,6 +30,7 @@ class Throttle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     speed: Speed = 0.5
     for_s: Lasting = _USUAL_S
     force: Forced = False
+    reason: Reason = ""
 
 
 class Pause(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -36,6 +38,7 @@ class Pause(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     for_s: Lasting = _USUAL_S
     force: Forced = False
+    reason: Reason = ""
 
 
 class Resume(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,6 +47,7 @@ class Resume(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     speed: Speed | None = None
     for_s: Lasting | None = None
     force: Forced = False
+    reason: Reason = ""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -105,20 +109,17 @@ def routes(ask: Ask) -> list[Route]:
         )  # fmt: skip
 
     return [
-        route("throttle", "Slows a target down for a while.", Throttle, Throttle(speed=0.5, for_s=300)),
-        route("pause", "Pauses a target for a while.", Pause, Pause(for_s=60)),
+        route("throttle", "Slows a target down for a while.", Throttle, Throttle(speed=0.7, for_s=300)),
+        route("pause", "Pauses a target for a while.", Pause, Pause(for_s=60, reason="a test")),
         route("resume", "Lets a target run again.", Resume, Resume()),
     ]
 
 
 def _arguments(action: str, body: Struct) -> dict[str, Any]:
     """What `flyball throttle`, `pause` and `resume` say."""
-    values = msgspec.structs.asdict(body)
+    values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
     if action == "pause":
         return {**values, "speed": 0.0}
-    if action == "resume" and not (values["force"] or values["speed"] is not None or values["for_s"] is not None):
-        return {"force": False}
-    if action == "resume":
-        speed, for_s = values["speed"], values["for_s"]
-        return {"speed": 1.0 if speed is None else speed, "for_s": for_s or _USUAL_S, "force": values["force"]}
+    if action == "resume" and (values["force"] or values.keys() & {"speed", "for_s"}):
+        return {"speed": 1.0, "for_s": _USUAL_S, **values}
     return values

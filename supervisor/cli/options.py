@@ -92,6 +92,7 @@ def configured(function: F) -> F:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 greet_in_json = click.option("--json", "as_json", is_flag=True, help="Greet in one line of JSON.")
 target = click.argument("target", type=TargetName())
+reason = click.option("--reason", default="", metavar="TEXT", help="Why; it stands in the event and in the directive.")
 force = click.option("--force", is_flag=True, help="Ask it even of a card that the supervisor has never heard of.")
 
 

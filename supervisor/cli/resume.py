@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli.options import Duration, Share, as_json, configured, target
+from supervisor.cli.options import Duration, Share, as_json, configured, reason, target
 
 _USUAL_S = 600.0
 
@@ -15,6 +15,7 @@ _USUAL_S = 600.0
 @click.option("--for", "for_s", type=Duration(), help="Lift what others demand, for this long.  [with --force: 10m]")
 @click.option("--speed", type=Share(), help="Lift it to this share of full speed.  [1]")
 @click.option("--force", is_flag=True, help="Lift it even where the target is BLIND or too hot; this is recorded.")
+@reason
 @as_json
 @configured
 def command(
@@ -22,6 +23,7 @@ def command(
     for_s: float | None,
     speed: float | None,
     force: bool,
+    reason: str,
     as_json: bool,
     config_file: Path | None,
     flags: dict[str, Any],
@@ -36,5 +38,5 @@ def command(
 
     lifts = force or for_s is not None or speed is not None
     wish = {"speed": 1.0 if speed is None else speed, "for_s": for_s or _USUAL_S} if lifts else {}
-    arguments = {**wish, "force": force}
+    arguments = {**wish, "force": force, "reason": reason}
     return request("resume", target, arguments, as_json=as_json, config_file=config_file, flags=flags)

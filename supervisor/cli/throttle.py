@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli.options import Duration, Share, as_json, configured, force, target
+from supervisor.cli.options import Duration, Share, as_json, configured, force, reason, target
 
 
 @click.command(epilog="Example: flyball throttle gpu0 --speed 0.5 --for 10m")
@@ -13,6 +13,7 @@ from supervisor.cli.options import Duration, Share, as_json, configured, force, 
 @click.option("--speed", type=Share(), default=0.5, show_default=True, help="Share of full speed, from 0 to 1.")
 @click.option("--for", "for_s", type=Duration(), default="10m", show_default=True, help="How long; it ends by itself.")
 @force
+@reason
 @as_json
 @configured
 def command(
@@ -20,6 +21,7 @@ def command(
     speed: float,
     for_s: float,
     force: bool,
+    reason: str,
     as_json: bool,
     config_file: Path | None,
     flags: dict[str, Any],
@@ -30,5 +32,5 @@ def command(
     """
     from supervisor.cli.override import request
 
-    arguments = {"speed": speed, "for_s": for_s, "force": force}
+    arguments = {"speed": speed, "for_s": for_s, "force": force, "reason": reason}
     return request("throttle", target, arguments, as_json=as_json, config_file=config_file, flags=flags)

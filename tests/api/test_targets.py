@@ -131,7 +131,8 @@ async def call(action: str, body: Any, reply: Any = None) -> tuple[Any, dict[str
     sent: dict[str, Any] = {}
 
     async def ask(action: str, target: str, arguments: Any, operator: str) -> Reply:
-        sent.update(arguments, action=action, target=target, operator=operator)
+        told = {name: value for name, value in arguments.items() if value != ""}
+        sent.update(told, action=action, target=target, operator=operator)
         return Reply("c1", reply)
 
     (route,) = [one for one in targets.routes(ask) if one.path.endswith(action)]
@@ -173,6 +174,7 @@ async def test_no_answer_is_202_with_what_to_look_for() -> None:
     ("body", "sent"),
     [
         (targets.Resume(), {"force": False}),
+        (targets.Resume(reason="done"), {"force": False, "reason": "done"}),
         (targets.Resume(for_s=5), {"force": False, "for_s": 5, "speed": 1.0}),
         (targets.Resume(speed=0.0), {"force": False, "for_s": 600.0, "speed": 0.0}),
         (targets.Resume(force=True), {"force": True, "for_s": 600.0, "speed": 1.0}),

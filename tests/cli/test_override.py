@@ -59,6 +59,7 @@ def outcome(supervisor: Supervisor, kind: str = "started") -> Answer:
     [
         (["throttle", "gpu0", "--speed", "0.25", "--for", "1h30m"], "throttle", {"speed": 0.25, "for_s": 5400.0}),
         (["throttle", "host"], "throttle", {"speed": 0.5, "for_s": 600.0}),
+        (["pause", "host", "--reason", "a test"], "pause", {"speed": 0.0, "for_s": 600.0, "reason": "a test"}),
         (["pause", "workload.trainer", "--for", "90s"], "pause", {"speed": 0.0, "for_s": 90.0}),
         (["throttle", "gpu44", "--force"], "throttle", {"speed": 0.5, "for_s": 600.0, "force": True}),
         (["pause", "gpu44", "--force"], "pause", {"speed": 0.0, "for_s": 600.0, "force": True}),

@@ -88,6 +88,22 @@ async def test_a_pause_says_who_and_until_when() -> None:
     assert record.fields is not None and record.fields["operator"] == "anna"
 
 
+async def test_a_reason_is_told_to_everybody() -> None:
+    """In one line, in the event as in what stands; and it survives a restart."""
+    handler = operator()
+    decisions = await ask(handler, "pause", {"reason": "the fan is\n changed"})
+    assert outcome(decisions) == ("started", "anna paused gpu0 until 11:16:40 UTC (for 600 s): the fan is changed")
+    demand = demanded(decisions)
+    assert isinstance(demand, Demand)
+    assert demand.reason == "anna paused until 11:16:40 UTC: the fan is changed"
+    again = operator()
+    again.restore(handler.snapshot())
+    assert again.demands() == [demand]
+    assert outcome(await ask(handler, "pause", {"reason": "x" * 201}, at=1))[0] == "refused"
+    ended = await ask(handler, "resume", {"reason": "it turns", "for_s": None}, at=2)
+    assert outcome(ended) == ("ended", "anna's override of gpu0 ended: anna resumed gpu0: it turns")
+
+
 async def test_an_override_ends_by_itself() -> None:
     handler = operator()
     await ask(handler, "throttle", {"speed": 0.3})

@@ -13,14 +13,22 @@ from schemas.sample import RecoveryAction
 
 
 class Entry(Struct, frozen=True):
-    """One number of the catalogue; `means` is empty where it has nothing that a person could use."""
+    """One number of the catalogue.
+
+    `means` is empty where it has nothing that a person could use; `advice` is there where it says more than the action.
+    """
 
     action: FaultAction
     means: str = ""
+    advice: str = ""
 
 
-def _each(codes: Iterable[int], action: FaultAction, means: str) -> dict[int, Entry]:
-    return {code: Entry(action, means) for code in codes}
+def _each(codes: Iterable[int], action: FaultAction, means: str, advice: str = "") -> dict[int, Entry]:
+    return {code: Entry(action, means, advice) for code in codes}
+
+
+_NVLINK: Final = "see nvidia-smi nvlink -e -i {pci}; where it comes again, reset the card, then have its links checked"
+_EARLIER: Final = "look for the XID that came before it, on this card or another: that one counts"
 
 
 CATALOGUE: Final[dict[int, Entry]] = {
@@ -73,13 +81,16 @@ CATALOGUE: Final[dict[int, Entry]] = {
     160: Entry("log_only", "a channel was retired"),
     161: Entry("log_only", "a channel could not be retired"),
     # it depends
-    45: Entry("follow_procedure", "programs were removed after an earlier error"),
-    48: Entry("follow_procedure", "double bit ECC error"),
-    54: Entry("follow_procedure", "auxiliary power is not connected"),
-    74: Entry("follow_procedure", "NVLink error"),
-    78: Entry("follow_procedure", "vGPU could not start"),
-    **_each(range(144, 151), "follow_procedure", "NVLink error"),
-    159: Entry("follow_procedure", "interconnect error"),
+    45: Entry("follow_procedure", "programs were removed after an earlier error", _EARLIER),
+    48: Entry(
+        "follow_procedure",
+        "double bit ECC error",
+        "let what runs there end, reset the card, then see that it holds: nvidia-smi -q -d ECC,ROW_REMAPPER -i {pci}",
+    ),
+    54: Entry("follow_procedure", "auxiliary power is not connected", "have the card's power cables checked"),
+    **_each((74, *range(144, 151)), "follow_procedure", "NVLink error", _NVLINK),
+    78: Entry("follow_procedure", "vGPU could not start", "update the vGPU software of host and guest together"),
+    159: Entry("follow_procedure", "interconnect error", _EARLIER),
     154: Entry("ask_driver", "the driver's verdict changed"),
     142: Entry("contact_support", "video encoder error"),
     # in the catalogue, without advice

@@ -17,6 +17,7 @@ from handlers.faults.folding import ended, fold
 from handlers.faults.settings import Settings
 from handlers.faults.standing import HARMLESS, demands_of, hold, is_paused, over, recovered, repaired, stand, verdict_of
 from handlers.faults.state import Card, Counters, Faults
+from handlers.faults.wording import advice
 from schemas.demand import Demand
 from schemas.event import FaultAction, FaultKind, GpuError, OverrideChanged
 from schemas.sample import Gpu, Sample, Xid
@@ -183,6 +184,7 @@ def _xids(faults: Faults, card: Card, xids: tuple[Xid, ...], sample: Sample, set
             fault_of(faults, card, "xid", action),
             count=xid.count,
             xid=xid.code,
+            advice=advice("xid", action, card.pci_bus_id, xid.code),
             source=xid.source,
             pid=xid.pid,
             process=xid.process or (process.name if process else ""),

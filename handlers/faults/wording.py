@@ -32,9 +32,11 @@ _ADVICE_OF_KIND: Final[dict[FaultKind, str]] = {
 }
 
 
-def advice(kind: FaultKind, action: FaultAction, pci_bus_id: str) -> str:
+def advice(kind: FaultKind, action: FaultAction, pci_bus_id: str, xid: int | None = None) -> str:
     """What to do, in a sentence."""
-    text = _ADVICE_OF_KIND.get(kind) or _ADVICE[action]
+    entry = CATALOGUE.get(xid, UNKNOWN) if xid is not None else UNKNOWN
+    text = entry.advice if entry.action == action else ""
+    text = text or _ADVICE_OF_KIND.get(kind) or _ADVICE[action]
     return text.format(pci=pci_bus_id or "ID")
 
 

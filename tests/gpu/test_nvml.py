@@ -12,6 +12,7 @@ import pytest
 
 from schemas.sample import Gpu, Sample
 from supervisor.clock import rfc3339
+from supervisor.sampling.nvml.device import RECOVERY_ACTIONS
 from supervisor.sampling.nvml.source import NvmlSource
 
 MIB = 1 << 20
@@ -108,6 +109,24 @@ async def test_memory_that_a_program_takes_is_seen(source: NvmlSource) -> None:
     assert max(growth) >= ALLOCATED_BYTES
     listed = [process for gpu in during.gpus for process in gpu.processes]
     print(f"{max(growth) / MIB:.0f} MiB more in use; the driver lists {listed}")
+
+
+async def test_xids_are_listened_for_and_the_driver_says_what_must_be_done(source: NvmlSource) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if (await source.read()).backend.xid_sources == ("nvml",):
+                break
+            await asyncio.sleep(0.1)
+    readings = await source.read()
+    for _ in range(25):  # longer than a wait for events: none ends by an error
+        await asyncio.sleep(0.1)
+        readings = await source.read()
+        assert readings.backend.xid_sources == ("nvml",)
+        assert all(gpu.reading == "fresh" for gpu in readings.gpus)
+    for gpu in readings.gpus:
+        print(f"gpu{gpu.index}: recovery action {gpu.recovery_action}, XIDs {gpu.xids}")
+        assert gpu.recovery_action in (None, *RECOVERY_ACTIONS)
+        assert len({xid.code for xid in gpu.xids}) == len(gpu.xids)
 
 
 async def test_what_a_read_costs(source: NvmlSource) -> None:

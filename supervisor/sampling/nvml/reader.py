@@ -56,7 +56,6 @@ class Reader(asyncio.SubprocessProtocol):
         self.mute: dict[int, int] = {}
         self.gone: ReaderGone | None = None
         self.abandoned = False
-        self._closing = False
         self._on_change = on_change
         self._on_xid = on_xid
         self._kill = kill
@@ -142,7 +141,6 @@ class Reader(asyncio.SubprocessProtocol):
 
     async def close(self) -> bool:
         """Kill the process and wait for its end, 0.4 s at most; False: it cannot be killed and is abandoned."""
-        self._closing = True
         self._end(ReaderGone("the reader was closed"))
         if self._transport is None:
             return True
@@ -203,7 +201,7 @@ class Reader(asyncio.SubprocessProtocol):
             case Answer():  # too late to be a reading, but the call came back
                 self.stuck.discard(message.index)
                 self._on_change()
-            case Heard() if self._on_xid and not self._closing:  # its successor hears the same
+            case Heard() if self._on_xid:
                 self._on_xid(self.pid, message)
             case Hearing(code, None):
                 self.deaf = code

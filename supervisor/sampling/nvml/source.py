@@ -36,6 +36,9 @@ FIRST_RETRY_S: Final = 0.5
 #: A reader that lived this long does not count as failing again and again.
 HEALTHY_AFTER_S: Final = 30.0
 
+#: A reader that is replaced may still be about to tell an XID.
+LAST_WORD_S: Final = 0.2
+
 #: nvmlReturn_t (nvml.h)
 _NO_PERMISSION: Final = 4
 _LOST: Final = frozenset({15, 16})
@@ -262,10 +265,13 @@ class NvmlSource:
                 self._serving = fresh
                 self._set_backend(state)
                 self._first_attempt.set()
+                if fresh is not None:
+                    self._xids.serves(fresh.pid)
                 if old is not None:
+                    if not old.gone:
+                        await asyncio.sleep(LAST_WORD_S)
                     await self._pool.dispose(old)
             if fresh is not None:
-                self._xids.serves(fresh.pid)
                 opened_s = loop.time()
                 self._renew.clear()
                 self._ready.set()

@@ -11,7 +11,9 @@ from supervisor.runtime.monitoring import Monitoring, MonitoringState
 class MonitoringRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Why, for those who find it so."""
 
-    reason: Annotated[str, Meta(max_length=200)] = ""
+    reason: Annotated[
+        str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)", description="text without line breaks")
+    ] = ""
 
 
 def routes(monitoring: Monitoring) -> list[Route]:

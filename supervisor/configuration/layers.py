@@ -1,8 +1,7 @@
 """Reads the configuration: API > flags > `FLYBALL_SECTION__KEY` > file > defaults, and every problem at once."""
 
 import tomllib
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -23,6 +22,8 @@ RESERVED: Final = frozenset({"FLYBALL_STATE_DIR", "FLYBALL_CONFIG", "FLYBALL_HOS
 TOP_LEVEL: Final[Mapping[str, Any]] = {"dry_run": bool, "workload": tuple[WorkloadSection, ...]}
 #: From the lowest to the highest.
 LAYERS: Final = ("default", "file", "environment", "command line", "api")
+#: No setting lies deeper; what does is unknown as a whole.
+_DEEPEST: Final = 8
 #: A configuration is some kilobytes; whatever is larger was not meant.
 _LARGEST_FILE: Final = 1024 * 1024
 
@@ -97,7 +98,7 @@ class Layers:
         self.source = sources.path or configuration_file(sources.environ)
         if self.source:
             self._raw = self._document(self.source)
-            _note(self._origins, (), self._raw, Origin("file", str(self.source)))
+            self._origins |= dict.fromkeys(_leaves((), self._raw), Origin("file", str(self.source)))
         self._environment(sources.environ)
         for key, value in sources.flags.items():
             if value is not None:
@@ -111,7 +112,7 @@ class Layers:
 
         :raises ConfigurationError: with every problem in `problems`, each `path: what is wrong, what would be right`.
         """
-        raw, origins = deepcopy(self._raw), dict(self._origins)
+        raw, origins = dict(self._raw), dict(self._origins)
         for key, value in (values or {}).items():
             _put(raw, origins, tuple(key.split(".")), value, Origin("api", kept_in))
         mentioned = {path: origin for path, origin in origins.items() if not (asked and origin.layer == "api")}
@@ -196,30 +197,33 @@ def _words(origin: Origin) -> str:
 def _put(
     raw: dict[str, Any], origins: dict[Path, Origin], path: tuple[str, ...], value: Any, origin: Origin
 ) -> list[str]:
-    """Set one value, and note where it came from; what is in the way of its table is a problem."""
+    """Set one value, and note where it came from; what is in the way of its table is a problem.
+
+    The tables in `raw` are replaced, not changed: other layers may hold them, too.
+    """
     problems = []
     table = raw
     for part in path[:-1]:
         inner = table.get(part)
-        if not isinstance(inner, dict):
-            if inner is not None:
-                problems.append(f"{part}: {shown(inner)} is not a table")
-            inner = table[part] = {}
-        table = inner
+        if inner is not None and not isinstance(inner, dict):
+            problems.append(f"{part}: {shown(inner)} is not a table")
+        table[part] = table = dict(inner) if isinstance(inner, dict) else {}
     table[path[-1]] = value
     for place in [place for place in origins if place[: len(path)] == path]:
         del origins[place]
-    _note(origins, path, value, origin)
+    origins.update(dict.fromkeys(_leaves(path, value), origin))
     return problems
 
 
-def _note(origins: dict[Path, Origin], path: Path, value: Any, origin: Origin) -> None:
-    """Note where every value in `value` came from."""
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            _note(origins, (*path, key), inner, origin)
-    elif path:
-        origins[path] = origin
+def _leaves(path: Path, value: Any) -> Iterator[Path]:
+    """Where the values in `value`, which is at `path`, lie; not recursive, for a key may have thousands of parts."""
+    found: list[tuple[Path, Any]] = [(path, value)]
+    while found:
+        path, value = found.pop()
+        if isinstance(value, Mapping) and value and len(path) < _DEEPEST:
+            found += [((*path, key), inner) for key, inner in value.items()]
+        elif path:
+            yield path
 
 
 def _build(

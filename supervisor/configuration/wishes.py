@@ -11,7 +11,8 @@ from supervisor.configuration.conversion import Report, nearest
 from supervisor.configuration.wording import shown
 
 #: Who asks for more keys that nobody knows is told of the first ones.
-_PROBLEMS_MOST: Final = 20
+_UNKNOWN_MOST: Final = 20
+_NAME_SHOWN: Final = 60
 
 
 class Wishes:
@@ -23,6 +24,7 @@ class Wishes:
         self._catalogue = catalogue
         self._kept = kept
         self._report = Report({})
+        self._unknown_keys = 0
         for name, value in body.items():
             self._take_name(name, value)
 
@@ -71,8 +73,10 @@ class Wishes:
         return any(one == key or one.startswith(f"{key}.") for one in self._kept)
 
     def _unknown(self, key: str, known: Collection[str], listed: Collection[str]) -> None:
-        if len(self._report.problems) >= _PROBLEMS_MOST:
+        self._unknown_keys += 1
+        if self._unknown_keys > _UNKNOWN_MOST:
             return  # it is refused anyway, and to look for what was meant takes its time
+        key = key[:_NAME_SHOWN]
         near = nearest(key.rpartition(".")[2], known)
         meant = f"did you mean {near}?" if near else f"known here: {', '.join(sorted(listed))}"
         self._report.add(tuple(key.split(".")), f"no such key; {meant}")

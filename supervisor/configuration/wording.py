@@ -24,6 +24,8 @@ def displayed(value: Any, key: str) -> Any:
 def _without_secrets(value: Any, key: str) -> Any:
     if is_secret(key.rpartition(".")[2]) and value not in ("", None):
         return "***"
+    if key == "command" and isinstance(value, list | tuple):
+        return [*value[:1], *["***"] * (len(value) > 1)]  # arguments may hold anything
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, Mapping):

@@ -232,3 +232,11 @@ def test_a_wrong_value_does_not_hide_that_two_others_are_out_of_order(tmp_path: 
     wrong, order = raised.value.problems
     assert wrong == "throttle.temp_optimal: 'warm' is not a number"
     assert order.startswith("throttle.temp_normal: 90 is not below temp_throttle (85); the order is temp_optimal <")
+
+
+def test_a_key_of_thousands_of_parts_is_unknown_and_no_trouble(tmp_path: Path) -> None:
+    key = ".".join(["a"] * 5000)
+    (problem,) = problems(tmp_path, f"{key} = 1")
+    assert problem.startswith("a: no such key; ")
+    (problem,) = problems(tmp_path, "", {"FLYBALL_" + "__".join(["A"] * 5000): "1"})
+    assert problem.startswith("a: no such key; ")

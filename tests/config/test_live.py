@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from msgspec import Struct
@@ -189,13 +189,16 @@ async def test_of_two_who_saw_the_same_only_one_changes_it(rig: Rig) -> None:
 
 async def test_a_secret_is_never_shown(rig: Rig) -> None:
     await rig.live.change({"nimble.token": "hunter2", "nimble.label": "redis://u:hunter2@box"}, "api")
-    rig.write("[bus]\nurl = 'redis://u:hunter2@box'\n[steady]\ntoken = 'hunter2'\n")
+    workload = "[[workload]]\nname = 'w'\ncommand = ['train', '--key', 'hunter2']\n"
+    rig.write(f"[bus]\nurl = 'redis://u:hunter2@box'\n[steady]\ntoken = 'hunter2'\n{workload}")
     await rig.live.reload("SIGHUP")
     assert "hunter2" not in repr(rig.said)
     assert "hunter2" not in repr(rig.live.document())
     assert rig.value("nimble.token") == "***"
     assert rig.value("nimble.label") == "redis://***@box"
     assert rig.live.document().settings["bus.url"].at_next_start == "redis://***@box"
+    (declared,) = cast(list[Any], rig.live.document().settings["workload"].at_next_start)
+    assert declared["command"] == ["train", "***"]
     assert rig.live.settings["nimble"] == Ladder(token="hunter2", label="redis://u:hunter2@box")
 
 

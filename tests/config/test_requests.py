@@ -187,3 +187,9 @@ async def test_the_samples_say_who_stopped_it_and_how_to_go_on() -> None:
     )  # fmt: skip
     assert "POST /api/gpu/monitoring/start" in sample.gpu_backend.hint
     assert switch.bench.gpus.asked == []
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "\x1b[31mred", "x" * 201])
+def test_a_reason_is_one_plain_line(reason: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        Switch().ask("stop", "api", reason)

@@ -94,3 +94,10 @@ def test_every_problem_is_told_at_once_and_the_rest_is_understood() -> None:
     found = wishes({"ladder": {"low": 60, "x": 1}, "api.port": 1, "nowhere": 3, "other.label": "y"})
     assert [problem.partition(": ")[0] for problem in found.problems] == ["ladder.x", "api.port", "nowhere"]
     assert found.values == {"ladder.low": 60, "other.label": "y"}
+
+
+def test_noise_costs_little() -> None:
+    """Of ten thousand unknown keys the first are told, and a long name is told by its beginning."""
+    found = wishes({f"{index}{'x' * 100}": index for index in range(10_000)})
+    assert len(found.problems) == 20
+    assert all(len(problem) < 150 for problem in found.problems)

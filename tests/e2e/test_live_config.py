@@ -54,6 +54,8 @@ def test_what_was_set_outlives_a_restart_until_it_is_taken_back(state: Path) -> 
         assert daemon.terminate() == 0
         daemon.output.clear()
         daemon.start()
+        (said,) = daemon.events("flyball.config.changed")
+        assert "history.history_size from 50 to 70" in said.text, "it was said before the end"
         client = Client(daemon)
         shown = client.get(CONFIG).document["settings"]
         assert shown["sampling.interval_s"]["value"] == 0.3

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from schemas.event import State
+from schemas.event import FaultAction, FaultClass, FaultKind, State
 from schemas.sample import Gpu, GpuBackend, Host
 from schemas.workload import DEFAULT_PRIORITY, Action, Count, Name, Pid, Seconds, Speed, Target, Whole
 
@@ -58,6 +58,17 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     override: OverrideStatus | None = None
 
 
+class MemoryStatus(Struct, frozen=True, kw_only=True):
+    """What is reserved of a target's memory, and what could be; None where there is no fresh reading of it."""
+
+    target: Target
+    limit_bytes: Count | None
+    reserved_bytes: Count
+    available_bytes: Count | None
+    #: by allocation id
+    reservations: tuple[Name, ...] = ()
+
+
 class WorkloadStatus(Struct, frozen=True, kw_only=True):
     """A workload that registered through the SDK or was declared in the configuration."""
 
@@ -88,6 +99,22 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
     last_error: str = ""
 
 
+class FaultStatus(Struct, frozen=True, kw_only=True):
+    """A fault that a card has, or had: it stands until it is repaired."""
+
+    kind: FaultKind
+    fault_class: FaultClass
+    action: FaultAction
+    #: `action` in a sentence
+    advice: str
+    #: with its repeats
+    count: Count
+    since: str
+    last: str
+    standing: bool = False
+    xid: Count | None = None
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """The latest state of one host."""
 
@@ -108,7 +135,12 @@ class Status(Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...] = ()
     host_memory: Host | None = None
     targets: tuple[TargetStatus, ...] = ()
+    memory: tuple[MemoryStatus, ...] = ()
     workloads: tuple[WorkloadStatus, ...] = ()
     handlers: tuple[HandlerStatus, ...] = ()
+    #: the last faults of each card
+    faults: dict[Target, tuple[FaultStatus, ...]] = {}
+    #: how many driver errors each card ever had, by number (XID)
+    xids: dict[Target, dict[str, Count]] = {}
     #: what is wrong right now, one sentence each
     problems: tuple[str, ...] = ()

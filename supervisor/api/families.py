@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from schemas.event import State
 from schemas.sample import BackendState, Gpu, Host, Pressure
-from schemas.status import HandlerStatus, Status, TargetStatus
+from schemas.status import HandlerStatus, MemoryStatus, Status, TargetStatus
 
 Kind: TypeAlias = Literal["counter", "gauge", "info"]
 #: None: unknown
@@ -81,6 +81,13 @@ def _target(name: str, help: str, read: Callable[[TargetStatus], Value]) -> Fami
     return Family(f"flyball_target_{name}", help, ("target",), points)
 
 
+def _memory(name: str, help: str, read: Callable[[MemoryStatus], Value]) -> Family:
+    def points(status: Status) -> Iterator[Point]:
+        return (((memory.target,), read(memory)) for memory in status.memory)
+
+    return Family(f"flyball_memory_{name}", help, ("target",), points)
+
+
 def _handler(name: str, help: str, read: Callable[[HandlerStatus], Value]) -> Family:
     def points(status: Status) -> Iterator[Point]:
         return (((handler.name,), read(handler)) for handler in status.handlers)
@@ -125,6 +132,19 @@ def _ecc(gpu: Gpu) -> Iterator[tuple[str, Value]]:
 def _remapped(gpu: Gpu) -> Iterator[tuple[str, Value]]:
     yield "corrected", gpu.remapped_rows_corrected
     yield "uncorrected", gpu.remapped_rows_uncorrected
+
+
+def _xids(status: Status) -> Iterator[Point]:
+    for gpu in status.gpus:
+        for xid, count in status.xids.get(f"gpu{gpu.index}", {}).items():
+            yield (*_card(gpu), xid), count
+
+
+def _faults(status: Status) -> Iterator[Point]:
+    for gpu in status.gpus:
+        faults = status.faults.get(f"gpu{gpu.index}", ())
+        for kind in sorted({fault.kind for fault in faults}):
+            yield (*_card(gpu), kind), any(fault.standing for fault in faults if fault.kind == kind)
 
 
 def _load(status: Status) -> Iterator[Point]:
@@ -218,6 +238,14 @@ FAMILIES: Final = (
         "remapped_rows_pending", "Whether rows wait for a reset to be replaced.", lambda gpu: gpu.remapped_rows_pending
     ),
     _gpu("remapped_rows_failed", "Whether a row could not be replaced.", lambda gpu: gpu.remapped_rows_failed),
+    Family("flyball_gpu_fault", "1 for a fault that stands, 0 for one that is over.", ("gpu", "uuid", "kind"), _faults),
+    Family("flyball_gpu_xid_errors_total", "Errors that the driver told, by number.", ("gpu", "uuid", "xid"), _xids),
+    _gpu_by(
+        "action",
+        "recovery_action",
+        "1 for what must be done with the card, by the driver's own word.",
+        lambda gpu: ((action, 1) for action in (gpu.recovery_action,) if action is not None),
+    ),
     # -- the machine around them
     _host("cpus", "Processors.", lambda host: host.cpu_count),
     _host("cpu_busy_ratio", "Share of the processors' time in use.", lambda host: host.cpu_busy_ratio),
@@ -234,6 +262,11 @@ FAMILIES: Final = (
         ("resource", "tasks"),
         _pressure,
     ),
+    # -- what is promised of it
+    _memory("limit_bytes", "Memory that can be promised at most.", lambda memory: memory.limit_bytes),
+    _memory("reserved_bytes", "Memory that is reserved.", lambda memory: memory.reserved_bytes),
+    _memory("available_bytes", "Memory that could be reserved now.", lambda memory: memory.available_bytes),
+    _memory("reservations", "Reservations that stand.", lambda memory: len(memory.reservations)),
     # -- what follows
     Family("flyball_target_state", "1 for the present state of a target.", ("target", "state"), _target_states),
     _target("speed_ratio", "Speed that the standing directive allows; 0: paused.", lambda target: target.speed),

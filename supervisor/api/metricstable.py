@@ -23,9 +23,9 @@ curl http://127.0.0.1:8470/metrics
 ```
 
 `deploy/prometheus/` holds a scrape configuration and alert rules. Units are base units; a ratio is 0..1. What a card
-does not tell is not there. A card that hangs or is lost has `flyball_gpu_up` 0 and no other figure, and so have all of
-them where nothing has been sampled for three intervals: no figure is ever older. The other facts about a card are
-joined from its `_info`:
+does not tell is not there. A card that hangs or is lost has `flyball_gpu_up` 0 and nothing that is read from it, and
+so have all of them where nothing has been sampled for three intervals: no reading is ever older. The other facts about
+a card are joined from its `_info`:
 
 ```
 flyball_gpu_temperature_celsius * on (gpu, uuid) group_left (name, pci_bus_id) flyball_gpu_info
@@ -45,7 +45,7 @@ _DCGM: Final = """
 ## Names of dcgm-exporter
 
 With `api.dcgm_metrics = true` the cards' figures come under these names as well, in dcgm-exporter's own units, for the
-dashboards that were made for it. A card that cannot be read has none of them.
+dashboards that were made for it. Of a card that cannot be read only the last XID is there.
 """
 
 

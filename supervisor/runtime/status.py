@@ -11,8 +11,10 @@ from schemas.sample import GpuBackend, Sample
 from schemas.status import (
     ApiStatus,
     BusStatus,
+    FaultStatus,
     HandlerStatus,
     LeaseStatus,
+    MemoryStatus,
     OverrideStatus,
     Status,
     TargetStatus,
@@ -77,8 +79,11 @@ def current_status(parts: Parts) -> Status:
         gpus=() if sample is None else sample.gpus,
         host_memory=None if sample is None else sample.host_figures,
         targets=target_statuses(parts, merged, demands),
+        memory=msgspec.convert(merged.get("memory", ()), tuple[MemoryStatus, ...]),
         workloads=tuple(msgspec.convert(merged.get("workloads", []), list[WorkloadStatus])),
         handlers=tuple(parts.handler_status()),
+        faults=msgspec.convert(merged.get("faults", {}), dict[str, tuple[FaultStatus, ...]]),
+        xids=merged.get("xids", {}),
         problems=(*_problems(parts), *parts.views.troubles()),
     )
 

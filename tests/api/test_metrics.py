@@ -15,11 +15,14 @@ from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from schemas.event import FaultKind
 from schemas.sample import Gpu, GpuBackend, GpuProcess, Host, Pressure
 from schemas.status import (
     BusStatus,
+    FaultStatus,
     HandlerStatus,
     LeaseStatus,
+    MemoryStatus,
     OverrideStatus,
     Status,
     TargetStatus,
@@ -34,6 +37,14 @@ ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
 STALE_AFTER_S = 3.0
 
+
+def fault(kind: FaultKind, last: str, **more: Any) -> FaultStatus:
+    """A fault of a card."""
+    return FaultStatus(
+        kind=kind, fault_class="gpu", action="reset_gpu", advice="reset it", count=1, since=last, last=last, **more
+    )
+
+
 FULL = Gpu(
     index=1, uuid="GPU-1", name='H100 "80GB"\\', pci_bus_id="00000000:01:00.0", temperature_celsius=61.5,
     temperature_margin_celsius=20.0, memory_total_bytes=80 * GIB, memory_used_bytes=20 * GIB,
@@ -42,7 +53,7 @@ FULL = Gpu(
     throttle_reasons=("sw_power_cap", "0x400"), violation_sw_thermal_ns=1_500_000_000, violation_hw_thermal_ns=0,
     violation_power_brake_ns=1, ecc_corrected_total=3, ecc_uncorrected_total=0, remapped_rows_corrected=1,
     remapped_rows_uncorrected=2, remapped_rows_pending=True, remapped_rows_failed=False,
-    processes=(GpuProcess(1), GpuProcess(2)),
+    recovery_action="gpu_reset", processes=(GpuProcess(1), GpuProcess(2)),
 )  # fmt: skip
 #: what a card without fans and ECC tells
 PLAIN = Gpu(index=0, uuid="GPU-0", name="T4", pci_bus_id="00000000:00:00.0", temperature_celsius=40.0)
@@ -50,7 +61,8 @@ BLIND = Gpu(index=2, uuid="GPU-2", name="H100", pci_bus_id="00000000:02:00.0", r
 
 STATUS = Status(
     host="box", time="2026-11-21T12:00:00.000Z", version="0.1.0", bus=BusStatus(url="", kind="redis", spooled=2),
-    lease=LeaseStatus(3), sample_age_s=0.4, gpu_backend=GpuBackend("ok"), gpus=(PLAIN, FULL, BLIND),
+    lease=LeaseStatus(3), sample_age_s=0.4, gpu_backend=GpuBackend("ok", xid_sources=("nvml",)),
+    gpus=(PLAIN, FULL, BLIND),
     host_memory=Host(
         cpu_count=64, cpu_busy_ratio=0.1, load_1m=1.5, load_5m=2.0, load_15m=3.0, memory_total_bytes=512 * GIB,
         memory_available_bytes=128 * GIB, swap_total_bytes=0, swap_used_bytes=0,
@@ -63,11 +75,26 @@ STATUS = Status(
             override=OverrideStatus("alice", "2026-11-21T13:00:00Z", "pause", 0.0),
         ),
     ),
+    memory=(
+        MemoryStatus(
+            target="gpu0", limit_bytes=80 * GIB, reserved_bytes=2 * GIB, available_bytes=70 * GIB,
+            reservations=("a", "b"),
+        ),
+        MemoryStatus(target="host", limit_bytes=None, reserved_bytes=GIB, available_bytes=None, reservations=("a",)),
+    ),
     workloads=(WorkloadStatus(name="a", state="joined", counts={"tokens": 12.0, "debt": -1.0}),),
     handlers=(
         HandlerStatus(name="throttle", state="running", lag=4, handled=100, results=7, failed=1, restarts=2),
         HandlerStatus(name="slow", state="stuck for 9 s"),
     ),
+    faults={
+        "gpu1": (
+            fault("xid", "2026-11-21T11:00:00.000Z", xid=13),
+            fault("xid", "2026-11-21T11:00:02.000Z", xid=79, standing=True),
+            fault("power_brake", "2026-11-21T11:00:05.000Z"),
+        ),
+    },
+    xids={"gpu1": {"13": 1, "79": 2}},
     problems=("something",),
 )  # fmt: skip
 
@@ -127,6 +154,11 @@ def test_a_card_has_its_figures_in_the_units_of_their_names() -> None:
         'gpu_ecc_errors_total{gpu="1",kind="uncorrected",uuid="GPU-1"}': 0,
         'gpu_remapped_rows_total{gpu="1",kind="corrected",uuid="GPU-1"}': 1,
         'gpu_remapped_rows_total{gpu="1",kind="uncorrected",uuid="GPU-1"}': 2,
+        'gpu_fault{gpu="1",kind="xid",uuid="GPU-1"}': 1,
+        'gpu_fault{gpu="1",kind="power_brake",uuid="GPU-1"}': 0,
+        'gpu_xid_errors_total{gpu="1",uuid="GPU-1",xid="13"}': 1,
+        'gpu_xid_errors_total{gpu="1",uuid="GPU-1",xid="79"}': 2,
+        'gpu_recovery_action{action="gpu_reset",gpu="1",uuid="GPU-1"}': 1,
         f"gpu_remapped_rows_pending{{{card}}}": 1,
         f"gpu_remapped_rows_failed{{{card}}}": 0,
     }
@@ -153,7 +185,7 @@ def test_of_a_card_that_cannot_be_read_nothing_is_known_but_that(reading: Any) -
 
 @pytest.mark.parametrize("age_s", [None, STALE_AFTER_S + 0.1])
 def test_no_figure_is_older_than_it_may_be(age_s: float | None) -> None:
-    found = figures(replace(STATUS, sample_age_s=age_s), dcgm=True)
+    found = figures(replace(STATUS, sample_age_s=age_s, faults={}, xids={}), dcgm=True)
     assert {name: value for name, value in found.items() if name.startswith(("gpu_", "host_", "DCGM"))} == {
         'gpu_backend_state{state="ok"}': 1,
         'gpu_backend_state{state="unavailable"}': 0,
@@ -186,6 +218,12 @@ def test_the_rest_of_the_host() -> None:
         "host_swap_used_bytes": 0,
         'host_pressure_ratio{resource="cpu",tasks="some"}': 0.2,
         'host_pressure_ratio{resource="memory",tasks="full"}': 0,
+        'memory_limit_bytes{target="gpu0"}': 80 * GIB,
+        'memory_reserved_bytes{target="gpu0"}': 2 * GIB,
+        'memory_reserved_bytes{target="host"}': GIB,
+        'memory_available_bytes{target="gpu0"}': 70 * GIB,
+        'memory_reservations{target="gpu0"}': 2,
+        'memory_reservations{target="host"}': 1,
         'target_state{state="OPTIMAL",target="gpu0"}': 0,
         'target_state{state="NORMAL",target="gpu0"}': 1,
         'target_state{state="THROTTLED",target="gpu0"}': 0,
@@ -227,7 +265,20 @@ def test_the_names_of_dcgm_have_its_labels_and_units() -> None:
     } == {
         "SM_CLOCK": 1755, "MEM_CLOCK": 2619, "GPU_TEMP": 61.5, "POWER_USAGE": 412.5, "GPU_UTIL": 50,
         "MEM_COPY_UTIL": 25, "FB_FREE": 59 * 1024, "FB_USED": 20 * 1024,
+        "XID_ERRORS": 79,
     }  # fmt: skip
+
+
+def test_what_went_wrong_with_a_card_is_known_even_where_it_cannot_be_read() -> None:
+    status = replace(STATUS, gpus=(PLAIN, replace(BLIND, index=1, reading="lost")))
+    found = figures(status, dcgm=True)
+    assert found['gpu_xid_errors_total{gpu="1",uuid="GPU-2",xid="79"}'] == 2
+    assert found['gpu_fault{gpu="1",kind="xid",uuid="GPU-2"}'] == 1
+    last = {name: value for name, value in found.items() if name.startswith("DCGM_FI_DEV_XID_ERRORS")}
+    assert list(last.values()) == [0, 79]
+    assert not any(
+        "XID" in name for name in figures(replace(STATUS, gpu_backend=GpuBackend("ok"), faults={}), dcgm=True)
+    )
 
 
 async def test_they_come_in_the_format_that_is_asked_for() -> None:

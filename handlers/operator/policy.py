@@ -203,12 +203,13 @@ def expire(overrides: Overrides, now_s: float) -> list[Outcome]:
 def demand(override: Override, *, simulated: bool) -> Demand:
     """What an override demands of its target."""
     verb, at = _did(override)
+    until = f"{clock(override.until_s)}{_said(override.why)}"
     return Demand(
         issuer=ISSUER,
         target=override.target,
         action=override.action,
         speed=override.speed,
-        reason=_marked(f"{override.operator} {verb}{at} until {clock(override.until_s)}{_said(override.why)}", simulated),
+        reason=_marked(f"{override.operator} {verb}{at} until {until}", simulated),
         cause=override.command,
         overrides=override.lifts,
     )

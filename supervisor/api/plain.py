@@ -75,7 +75,7 @@ PLAIN: Final = (
     ),
     Plain(
         path="/openapi.json",
-        summary="This document.",
+        summary="All of this as OpenAPI 3.1.",
         answers={200: Said("The document.", "application/json", {"type": "object"})},
     ),
 )

@@ -1,4 +1,4 @@
-"""`flyball schemas`: lists the schemas of the wire, and writes or checks the files that are generated from them."""
+"""`flyball schemas`: lists the schemas of the wire, and writes or checks what is generated from them and the routes."""
 
 import click
 
@@ -29,7 +29,7 @@ def command(write: bool, check: bool, as_json: bool) -> int:
             why=f"{ROOT} is an installation, not a checkout of Flyball",
             hint="Run it in a checkout: ./flyball schemas --check",
         )
-    wanted = documents(source.read_text())
+    wanted = generated(source.read_text())
     stale = [path for path, text in wanted.items() if not (ROOT / path).exists() or (ROOT / path).read_text() != text]
     if write:
         for path in stale:
@@ -37,6 +37,13 @@ def command(write: bool, check: bool, as_json: bool) -> int:
             (ROOT / path).write_text(wanted[path])
     _report(stale, "written" if write else "stale", as_json)
     return STALE if stale and not write else 0
+
+
+def generated(workload_source: str) -> dict[str, str]:
+    """Every generated file: those of the wire, and those of the API."""
+    from supervisor.api.published import documents as documents_of_api
+
+    return documents(workload_source) | documents_of_api()
 
 
 def _show(as_json: bool) -> None:

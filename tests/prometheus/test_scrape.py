@@ -59,6 +59,11 @@ def test_the_target_is_up_and_queries_return(scraped: Prometheus, daemon: Daemon
     assert scraped.query("flyball_target_state == 1").keys() == {"OPTIMAL,gpu0", "OPTIMAL,gpu1", "OPTIMAL,host"}
 
 
+def test_an_error_that_the_driver_tells_is_counted(scraped: Prometheus, mock: MockNvml) -> None:
+    mock.xid(gpu=0, code=31, count=2)
+    scraped.query_when("flyball_gpu_xid_errors_total", lambda found: found == {f"0,{mock.uuid(0)},31": 2})
+
+
 def test_a_card_that_hangs_is_down_and_has_no_figure(scraped: Prometheus, mock: MockNvml) -> None:
     mock.set(gpu=1, hang=1)
     try:

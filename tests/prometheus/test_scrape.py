@@ -86,7 +86,7 @@ def test_promtool_finds_nothing_in_what_we_ship(tmp_path: Path) -> None:
     assert complaints("config", str(ALERTS.with_name("prometheus.yml"))) == ""
     assert complaints("rules", str(ALERTS)) == ""
     broken = tmp_path / "broken.yml"
-    broken.write_text(ALERTS.read_text().replace("flyball_gpu_up == 0", "flyball_gpu_up == "))
+    broken.write_text(ALERTS.read_text().replace("flyball_gpu_up == 0", "flyball_gpu_up == == 0"))
     assert "parse error" in complaints("rules", str(broken))
 
 

@@ -17,10 +17,17 @@ log = logging.getLogger("flyball")
 MIB: Final = 2**20
 
 
+class _Memory(Struct):
+    """What is left of one target; None where there is no fresh reading of it."""
+
+    target: str
+    available_bytes: int | None = None
+
+
 class _Status(Struct):
     """The part of the status that is of interest here."""
 
-    memory: dict[str, int] = {}
+    memory: tuple[_Memory, ...] = ()
 
 
 _decode: Final = msgspec.json.Decoder(_Status).decode
@@ -42,10 +49,11 @@ def available(gpu: int = 0, host: str | None = None) -> int | None:
     """
     target, host = card(gpu), host_name() if host is None else checked_name(host)
     try:
-        size = _status(host).memory.get(target)
+        sizes = {one.target: one.available_bytes for one in _status(host).memory}
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the program; it is logged
         log.debug("what is available is not known: %s", error)
         return None
+    size = sizes.get(target)
     return None if size is None else size // MIB
 
 

@@ -284,7 +284,8 @@ def test_a_fault_of_ours_is_told_in_full(monkeypatch: pytest.MonkeyPatch, lines:
 def test_a_bus_that_does_not_let_us_ask(
     rights: str, server: BusServer, monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
-    """It may not listen, or not speak: that is known at once."""
+    """It may not listen, or not speak: that is known at once, however long an answer is waited for."""
+    monkeypatch.setattr(claim, "PATIENCE_S", 1000.0)
     with Keeper(server.url, gpu0=8192) as keeper:
         keeper.client.execute_command("ACL", "SETUSER", "poor", "on", ">secret", "resetchannels", *rights.split())
         monkeypatch.setenv("FLYBALL_URL", f"unix://poor:secret@{server.path}")

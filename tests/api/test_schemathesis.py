@@ -13,7 +13,7 @@ from tests.daemon import Daemon
 from tests.mocknvml.control import MockNvml
 
 #: Requests of each operation beside those that are always tried; tests/shows/api.py tries many more.
-EXAMPLES: Final = int(os.environ.get("FLYBALL_API_EXAMPLES", "10"))
+EXAMPLES: Final = int(os.environ.get("FLYBALL_API_EXAMPLES", "4"))
 
 
 @pytest.mark.timeout(60 + 3 * EXAMPLES)

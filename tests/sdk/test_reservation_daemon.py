@@ -90,7 +90,6 @@ def until_told(daemon: Daemon, outcome: str, name: str) -> None:
 
 
 def test_granted_denied_and_given_back(daemon: Daemon, lines: Lines) -> None:
-    daemon.status_when(lambda _: flyball.available() == 8192)
     with flyball.reserve("llm_model", vram_mb=6144, owner="server") as held:
         assert held.granted
         entry = ledger(daemon)["llm_model"]
@@ -160,35 +159,26 @@ def test_what_a_killed_program_held_can_be_had(daemon: Daemon) -> None:
     assert told(daemon, "expired", "killed_model") == ["killed_model"]
 
 
-def test_a_reservation_outlives_daemon_and_bus(mine: Daemon, lines: Lines) -> None:
-    """With kill -9 of the daemon, then of its bus too: held all the time, and given back once."""
+def test_kills_take_nothing_and_double_nothing(mine: Daemon, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With kill -9 of the daemon, then of its bus: what is held stays held, what is asked meanwhile waits."""
+    monkeypatch.setattr(claim, "PATIENCE_S", LONG_S)
     with flyball.reserve("llm_model", vram_mb=6144):
         before = ledger(mine)
         mine.kill()
-        assert ledger(mine) == before
-        mine.start()
+        back = threading.Thread(target=mine.start)
+        back.start()
+        with flyball.reserve("small_model", vram_mb=1024, wait_s=LONG_S) as held:
+            assert held.granted
+            assert ledger(mine).keys() == {"llm_model", "small_model"}
+        back.join()
+        until_told(mine, "released", "small_model")
         kill_bus(mine)
         assert ledger(mine) == before
         with pytest.raises(MemoryUnavailable):
             flyball.reserve("other_model", vram_mb=6144, wait_s=1).__enter__()
     until_told(mine, "released", "llm_model")
     assert ledger(mine) == {}
-    assert told(mine, "released", "llm_model") == ["llm_model"]
-    assert lines.warnings == []
-
-
-def test_asked_while_the_daemon_is_away(mine: Daemon, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is back in time: the request waits in the inbox."""
-    monkeypatch.setattr(claim, "PATIENCE_S", LONG_S)
-    mine.kill()
-    back = threading.Thread(target=mine.start)
-    back.start()
-    with flyball.reserve("llm_model", vram_mb=6144, wait_s=LONG_S) as held:
-        assert held.granted
-        assert ledger(mine).keys() == {"llm_model"}
-    back.join()
-    until_told(mine, "released", "llm_model")
-    assert ledger(mine) == {}
+    assert told(mine, "released", "llm_model", "small_model") == ["small_model", "llm_model"]
     assert lines.warnings == []
 
 

@@ -69,12 +69,20 @@ class Consumer:
             start = "0" if self._known or name in FROM_THE_BEGINNING else "$"
             # Asked first, because a server over its memory limit would refuse to make even the group that is there.
             if not await self._has_group(key):
-                await self.connection.ask("XGROUP", "CREATE", key, self.group, start, "MKSTREAM")
+                await self._make_group(key, start)
             gaps += await self._claim(name, key)
             gaps += await self._gap(name, key)
         self._known = True
         self._pending = True
         return gaps
+
+    async def _make_group(self, key: str, start: str) -> None:
+        """Make it, unless a supervisor that takes over from us, or from which we do, was quicker."""
+        try:
+            await self.connection.ask("XGROUP", "CREATE", key, self.group, start, "MKSTREAM")
+        except BusError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
 
     async def positions(self) -> dict[Stream, str]:
         """Up to where each stream is acknowledged; entries are handled in order, so one id a stream is enough."""

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from schemas.sample import Gpu
-from schemas.status import Status, TargetStatus, WorkloadStatus
+from schemas.status import MemoryStatus, Status, TargetStatus, WorkloadStatus
 from supervisor.cli.latest import Latest, latest
 from supervisor.cli.options import as_json, configured, supervision
 from supervisor.cli.output import duration, painted, table
@@ -45,6 +45,9 @@ def _page(found: Latest) -> Iterator[str]:
     if status.targets:
         yield ""
         yield _targets(status)
+    if any(one.reservations for one in status.memory):
+        yield ""
+        yield _reserved(status.memory)
     if status.workloads:
         yield ""
         yield _workloads(status.workloads)
@@ -118,6 +121,23 @@ def _why(one: TargetStatus) -> str:
         return one.reason
     forced = ", forced" if one.override.forced else ""
     return f"{one.reason} [{one.override.operator} until {one.override.until}{forced}]"
+
+
+def _reserved(memory: tuple[MemoryStatus, ...]) -> str:
+    return table(
+        ("MEMORY", "LIMIT", "RESERVED", "AVAILABLE", "RESERVATIONS"),
+        (
+            (
+                one.target, _mib(one.limit_bytes), _mib(one.reserved_bytes), _mib(one.available_bytes),
+                " ".join(one.reservations) or "-",
+            )
+            for one in memory
+        ),
+    )  # fmt: skip
+
+
+def _mib(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**20:.0f} MiB"
 
 
 def _workloads(workloads: tuple[WorkloadStatus, ...]) -> str:

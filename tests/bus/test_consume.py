@@ -250,3 +250,17 @@ async def test_a_server_without_room_still_lets_a_group_read(bus: Bus, reader: R
         assert await successor.drain() == [1]
     finally:
         await bus.client.config_set("maxmemory", 0)
+
+
+async def test_two_who_make_the_group_at_once_both_read(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One supervisor takes over from another that wakes up: each finds no group, and one of them is quicker."""
+    first, second = Reader(bus), Reader(bus)
+
+    async def none_yet(key: str) -> bool:
+        return False
+
+    monkeypatch.setattr(second.consumer, "_has_group", none_yet)
+    for reader in (first, second):
+        await reader.connection.open()
+        assert await reader.consumer.open() == []
+        await reader.connection.close()

@@ -141,7 +141,8 @@ def _take_in(faults: Faults, gpu: Gpu, sample: Sample, settings: Settings) -> It
         card.seen_well = True
         if card.well_since_s is None:
             card.well_since_s = faults.monotonic_s
-        if "lost" in card.standing:
+        if card.gone:
+            card.gone = False
             repaired(card)
     else:
         card.well_since_s = None
@@ -212,6 +213,7 @@ def _action(card: Card, code: int, settings: Settings) -> FaultAction:
 def _lost(faults: Faults, card: Card, reason: str) -> Iterator[Fact]:
     action: FaultAction = "reset_gpu" if card.verdict == "gpu_reset" else "reboot_host"
     fault = replace(fault_of(faults, card, "lost", action), detail=reason, fatal=True)
+    card.gone = True
     yield from stand(faults, card, fault)
 
 

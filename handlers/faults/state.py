@@ -63,6 +63,8 @@ class Card(Struct, kw_only=True):
     listed: bool = True
     absent: int = 0
     seen_well: bool = False
+    #: lost, and not read since
+    gone: bool = False
     #: since when every sample has read it
     well_since_s: float | None = None
     verdict: RecoveryAction = "none"

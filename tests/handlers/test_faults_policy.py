@@ -315,6 +315,17 @@ def test_an_xid_79_is_over_when_the_card_was_lost_and_answers_again() -> None:
     assert watch.paused == []
 
 
+def test_another_fatal_xid_after_the_repair_is_not_repaired_by_it() -> None:
+    watch = Watch()
+    watch.sees(card(3, 79))
+    watch.sees(lost(3))
+    watch.until(10, card(3))
+    watch.sees(card(3, 95))
+    (recovery,) = recoveries(watch.until(100, card(3)))
+    assert recovery.kinds == ("lost",) and not recovery.resumed
+    assert watch.paused == ["gpu3"]
+
+
 def test_a_fatal_xid_is_over_when_the_driver_goes_on_asking_for_nothing() -> None:
     watch = Watch()
     watch.sees(card(0, 95, recovery_action="none"))

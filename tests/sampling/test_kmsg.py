@@ -120,13 +120,23 @@ async def test_lines_come_as_they_are_written_whatever_stands_between_them(kerne
 
 
 async def test_a_flood_lets_others_have_their_turn(kernel: FakeKernelLog) -> None:
-    found: asyncio.Queue[XidLine] = asyncio.Queue()
-    log = KernelLog(kernel.path, found.put_nowait, read=lambda descriptor, size: record(LOST))
+    left, found = 2000, asyncio.Queue[XidLine]()
+
+    def read(descriptor: int, size: int) -> bytes:
+        nonlocal left
+        if not left:
+            raise BlockingIOError
+        left -= 1
+        return record(LOST)
+
+    log = KernelLog(kernel.path, found.put_nowait, read=read)
     log.open()
     try:
         kernel.write(LOST)
-        for _ in range(3):
-            await heard(found)  # a log that never runs dry would not let us come here
+        await heard(found)
+        assert left > 1000, "everything was read in one turn"
+        for _ in range(1999):
+            await heard(found)
     finally:
         log.close()
 

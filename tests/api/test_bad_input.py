@@ -155,6 +155,75 @@ def test_a_page_of_elsewhere_changes_nothing(api: Client, daemon: Daemon) -> Non
     assert directive(daemon) == before
 
 
+# -- reservations and trends -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "right"),
+    [
+        ({"size_mb": -1}, "#/size_mb", "above 0"),
+        ({"size_mb": 0}, "#/size_mb", "above 0"),
+        ({"size_mb": 1.5}, "#/size_mb", "a whole number"),
+        ({"size_mb": 2**70}, "#/size_mb", "a whole number"),
+        ({"ram_mb": -1}, "#/ram_mb", "a whole number from 0"),
+        ({"ttl_s": 0}, "#/ttl_s", "above 0"),
+        ({"ttl_s": -1}, "#/ttl_s", "above 0"),
+        ({"pid": 0}, "#/pid", "above 0"),
+        ({"allocation_id": ""}, "#/allocation_id", "a name of 1 to 64"),
+        ({"allocation_id": "a b"}, "#/allocation_id", "a name of 1 to 64"),
+        ({"size": 5}, "#/size", "did you mean size_mb?"),
+    ],
+)
+def test_a_reservation_that_makes_no_sense_is_none(
+    api: Client, change: dict[str, Any], pointer: str, right: str
+) -> None:
+    body = {"allocation_id": "llm", "size_mb": 100, **change}
+    (fault,) = refused(api.post("/api/gpu/memory/allocate", body), 422, right)
+    assert fault["pointer"] == pointer
+    assert _reserved(api) == []
+
+
+def test_a_reservation_of_what_is_not_there_is_none(api: Client) -> None:
+    allocate = "/api/gpu/memory/allocate"
+    refused(api.post(allocate, b'{"allocation_id": "llm", "size_mb": NaN}'), 400, "the body is not JSON")
+    refused(api.post(allocate, {"allocation_id": "llm", "size_mb": 1, "gpu_id": 7}), 404, "there is no GPU '7'")
+    refused(api.post(allocate, {"allocation_id": "llm", "size_mb": 10**9}), 409, "llm")
+    refused(api.post(allocate), 400, "a body is needed", "allocation_id: is missing", "size_mb: is missing")
+    for action in ("deallocate", "started"):
+        refused(api.post(f"/api/gpu/memory/{action}", {"allocation_id": "nobody"}), 404, "nobody")
+    assert _reserved(api) == []
+
+
+def test_the_same_reservation_twice_is_409(api: Client) -> None:
+    body = {"allocation_id": "twice", "size_mb": 100}
+    assert api.post("/api/gpu/memory/allocate", body).status == 201
+    refused(api.post("/api/gpu/memory/allocate", body), 409, "twice")
+    assert api.post("/api/gpu/memory/deallocate", {"allocation_id": "twice"}).status == 200
+    refused(api.post("/api/gpu/memory/deallocate", {"allocation_id": "twice"}), 404, "twice")
+
+
+def _reserved(api: Client) -> list[str]:
+    """The names in the ledger."""
+    standing = api.get("/api/gpu/memory/available").document["gpu"]["reservations"]
+    return [one["allocation_id"] for one in standing]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "right"),
+    [
+        ("metrics/history", "limit=0", "a whole number from 1 to"),
+        ("metrics/history", "limit=1e3", "a whole number from 1 to"),
+        ("metrics/history", "since=yesterday", "RFC 3339"),
+        ("metrics/history", "duration_minutes=nan", "a number"),
+        ("temperature/trend", "duration_minutes=0", "above 0"),
+        ("temperature/trend", "duration_minutes=-5", "above 0"),
+        ("temperature/trend", "duration_minutes=inf", "a number"),
+    ],
+)
+def test_a_time_that_is_none_is_422(api: Client, path: str, query: str, right: str) -> None:
+    refused(api.get(f"/api/gpu/{path}?{query}"), 422, query.partition("=")[0], right)
+
+
 # -- settings ------------------------------------------------------------------------------------------------------
 
 
@@ -194,7 +263,7 @@ def test_thousands_of_names_that_nobody_knows_do_not_hold_the_others_up(api: Cli
     assert len(json.dumps(wrong)) < 60_000
     few = dict(list(wrong.items())[:20])
     spent = [min(_seconds(api, {table: body} if table else body) for _ in range(3)) for body in (few, wrong)]
-    assert spent[1] < 10 * spent[0]
+    assert spent[1] < 25 * spent[0]
 
 
 def _seconds(api: Client, body: dict[str, Any]) -> float:

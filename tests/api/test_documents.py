@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -13,8 +11,9 @@ from jsonschema import Draft202012Validator
 from schemas.publish import ROOT
 from supervisor.api.openapi import document
 from supervisor.api.plain import PLAIN
-from supervisor.api.published import OPENAPI, PAGE, documents, routes
+from supervisor.api.published import OPENAPI, documents, routes
 from supervisor.route import Route
+from tests.api import curls
 from tests.api.client import Client
 from tests.daemon import Daemon
 from tests.tools import require_tool
@@ -98,37 +97,19 @@ def test_a_route_says_what_it_takes_and_when_it_refuses(route: Route) -> None:
 
 # -- the page ------------------------------------------------------------------------------------------------------
 
-BLOCKS: Final = re.findall(r"## (\w+) (\S+)\n.*?```bash\n(.*?)```", DOCUMENTS[PAGE], re.DOTALL)
 
-
-def test_every_line_of_curl_does_what_the_page_says(daemon: Daemon, api: Client, tmp_path: Path) -> None:
-    """Each is run by bash as it stands there, and answered with a status that the document has for it."""
+def test_every_line_of_curl_does_what_the_page_says(daemon: Daemon, api: Client) -> None:
+    """Each is answered with a status and a body that the document has for it."""
     require_tool("curl")
-    assert len(BLOCKS) == len(operations(PUBLISHED))
-    head = re.search(r"```bash\n(FLYBALL=.*?)```", DOCUMENTS[PAGE], re.DOTALL)
-    assert head
-    preparation = head[1].replace("http://127.0.0.1:8470", api.url)
-    for method, path, line in _in_a_sensible_order(BLOCKS):
-        assert line.startswith("curl -s"), line
-        status = tmp_path / "status"
-        script = f"{preparation}{line.strip()} -o {tmp_path}/body -w '%{{http_code}}' > {status}"
-        subprocess.run(
-            ["timeout", "2" if path == "/api/events" else "20", "bash", "-euc", script],
-            env=daemon.environ, check=False, capture_output=True,
-        )  # fmt: skip
-        body = (tmp_path / "body").read_text()
-        if path == "/api/events":
+    asked = curls.lines()
+    assert {(line.method.lower(), line.path) for line in asked} == operations(PUBLISHED).keys()
+    for line in asked:
+        status, body = curls.run(line, api.url, daemon.environ)
+        assert status in (200, 201), f"{line.command}: {status} {body}"
+        if line.path == curls.STREAM:
             assert body.count("\nevent: flyball.") >= 3
             continue
-        assert status.read_text() in ("200", "201"), f"{line}: {status.read_text()} {body}"
-        said = operations(PUBLISHED)[method.lower(), path]["responses"][status.read_text()]["content"]
+        said = operations(PUBLISHED)[line.method.lower(), line.path]["responses"][str(status)]["content"]
         if schema := said.get("application/json", {}).get("schema"):
             whole = {**PUBLISHED, "$ref": schema["$ref"]} if "$ref" in schema else schema
             Draft202012Validator(whole).validate(json.loads(body))
-
-
-def _in_a_sensible_order(blocks: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """What is given back was reserved before, what is resumed was paused, and what is stopped is started again."""
-    order = ("allocate", "started", "deallocate", "throttle", "pause", "resume", "stop", "start")
-    acts = sorted((one for one in blocks if one[0] == "POST"), key=lambda one: order.index(one[1].rpartition("/")[2]))
-    return [*(one for one in blocks if one[0] != "POST"), *acts]

@@ -24,8 +24,8 @@ log = logging.getLogger("flyball")
 ANSWER_S: Final = 1.0
 #: … and after so long it is not there.
 PATIENCE_S: Final = 5.0
-#: After a no: how long nothing has to change for it to be asked again. Other programs' memory changes unsaid.
-ASK_AGAIN_S: Final = 2.0
+#: After a no: how often it is looked whether there is room, since memory outside the ledger comes and goes unsaid.
+LOOK_AGAIN_S: Final = 2.0
 RECONNECT_S: Final = 0.2
 #: How long the bus may be away while something is given back.
 RELEASE_S: Final = 2.0
@@ -103,10 +103,9 @@ class Claim:
                 self._held = True
                 return answer
             self._refusal = answer
-            now_s = time.monotonic()
-            if now_s >= until_s:
+            if time.monotonic() >= until_s:
                 return answer
-            self._await_change(ledger, min(until_s, now_s + ASK_AGAIN_S))
+            self._await_room(ledger, until_s)
 
     def _ask(self, ledger: Ledger) -> LedgerAnswer:
         """One question and its answer, which is `reserved` or no.
@@ -154,10 +153,13 @@ class Claim:
             request=entry.request, allocation_id=entry.allocation_id, outcome="reserved", reservation=entry
         )
 
-    def _await_change(self, ledger: Ledger, until_s: float) -> None:
-        """Wait until room is made, at most until then."""
-        for answer in self._answers(ledger, until_s):
-            if answer.outcome in _CHANGES:
+    def _await_room(self, ledger: Ledger, until_s: float) -> None:
+        """Wait until asking again may help, at most until then; a no that was to be expected would be an event each."""
+        while (now_s := time.monotonic()) < until_s:
+            for answer in self._answers(ledger, min(until_s, now_s + LOOK_AGAIN_S)):
+                if answer.outcome in _CHANGES:
+                    return
+            if ledger.has_room(self._wanted.parts):
                 return
 
     def _answers(self, ledger: Ledger, until_s: float) -> Iterator[LedgerAnswer]:

@@ -2,12 +2,14 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from flyball.bus import BusLost, Connection, connect
 from flyball.entry import command, message
+from flyball.supply import free_bytes
 from flyball.wire import LedgerAnswer, Release, Reservation, Reserve, Started, memory_channel, reservation_key
 
 log = logging.getLogger("flyball")
@@ -81,6 +83,14 @@ class Ledger:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.debug("ignored an entry of the ledger: %s", error)
             return None
+
+    def has_room(self, parts: Mapping[str, int]) -> bool:
+        """Whether `parts` (target → bytes) could be had, as the supervisor last said; true where it does not know.
+
+        :raises BusLost: the connection broke.
+        """
+        free = free_bytes(self._mouth, self._host, self._shard)
+        return all((left := free.get(target)) is None or size <= left for target, size in parts.items())
 
     def close(self) -> None:
         """Hang up."""

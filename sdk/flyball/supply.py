@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from flyball.bus import BusLost, connect
+from flyball.bus import Connection, connect
 from flyball.card import card
 from flyball.identity import host_name, shard
 from flyball.wire import checked_name
@@ -49,22 +49,27 @@ def available(gpu: int = 0, host: str | None = None) -> int | None:
     """
     target, host = card(gpu), host_name() if host is None else checked_name(host)
     try:
-        sizes = {one.target: one.available_bytes for one in _status(host).memory}
+        connection, _ = connect()
+        with closing(connection):
+            size = free_bytes(connection, host, shard()).get(target)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the program; it is logged
         log.debug("what is available is not known: %s", error)
         return None
-    size = sizes.get(target)
     return None if size is None else size // MIB
 
 
-def _status(host: str) -> _Status:
-    """What the supervisor of `host` last said.
+def free_bytes(connection: Connection, host: str, shard: int) -> dict[str, int | None]:
+    """What could be reserved of each target of a host, as its supervisor last said; empty where we cannot know.
 
-    :raises BusLost: there is no bus, or it does not let us ask. :raises msgspec.DecodeError: that is no status.
+    :raises BusLost: the connection broke.
     """
-    connection, _ = connect()
-    with closing(connection):
-        (reply,) = connection.ask([["GET", f"flyball:status:{{{shard()}}}:{host}"]])
+    (reply,) = connection.ask([["GET", f"flyball:status:{{{shard}}}:{host}"]])
     if isinstance(reply, Exception):
-        raise BusLost(f"the status cannot be read: {reply}")
-    return _Status() if reply is None else _decode(reply)
+        log.debug("the status may not be read: %s", reply)
+        return {}
+    try:
+        status = _Status() if reply is None else _decode(reply)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        log.debug("ignored a status: %s", error)
+        return {}
+    return {one.target: one.available_bytes for one in status.memory}

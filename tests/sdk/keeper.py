@@ -20,6 +20,7 @@ from flyball.wire import (
     reservation_key,
 )
 from schemas.envelope import Event, event_from_entry
+from supervisor.bus.keys import status_key
 from tests.sdk.supervision import HOST, PATIENCE_S
 
 MIB: Final = 2**20
@@ -81,6 +82,11 @@ class Keeper:
             entry = self._drop(allocation_id)
         if say:
             self._say(LedgerAnswer(request=entry.request, allocation_id=allocation_id, outcome="expired"))
+
+    def say_free(self, **free_mb: int) -> None:
+        """The status says that so much could be had."""
+        memory = [{"target": target, "available_bytes": size_mb * MIB} for target, size_mb in free_mb.items()]
+        self.client.set(status_key(HOST), msgspec.json.encode({"host": HOST, "memory": memory}))
 
     def __enter__(self) -> Self:
         """Begin."""

@@ -117,6 +117,11 @@ class Supervisor:
             self._seen.append(event_from_entry(fields))
 
 
+def calls(client: Any, command: str) -> int:
+    """How often the server has run a command."""
+    return int(client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
 class Heard:
     """A callback that collects directives, to be waited for."""
 

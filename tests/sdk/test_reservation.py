@@ -19,9 +19,10 @@ import flyball
 from flyball import MemoryUnavailable, claim, reservation
 from flyball.identity import start_time_s
 from flyball.wire import Release, Reserve, Started, memory_channel
+from supervisor.bus.keys import status_key
 from tests.busservers import BusServer
 from tests.sdk.keeper import MIB, Keeper
-from tests.sdk.supervision import HOST, PATIENCE_S, WORKLOAD_RIGHTS, Lines
+from tests.sdk.supervision import HOST, PATIENCE_S, WORKLOAD_RIGHTS, Lines, calls
 
 #: Long enough for anything, unless it never comes.
 LONG_S: Final = float(PATIENCE_S)
@@ -87,7 +88,7 @@ def test_all_or_nothing(keeper: Keeper) -> None:
 
 def test_waits_until_there_is_room(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """It hears of the release, and does not ask before."""
-    monkeypatch.setattr(claim, "ASK_AGAIN_S", LONG_S)
+    monkeypatch.setattr(claim, "LOOK_AGAIN_S", LONG_S)
     keeper.grant("other_model", gpu0=7168)
     waiting = threading.Thread(target=hold, args=("llm_model", keeper))
     waiting.start()
@@ -108,7 +109,7 @@ def hold(name: str, keeper: Keeper) -> None:
 
 def test_room_that_nobody_tells_of_is_found(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program outside the ledger has freed its memory."""
-    monkeypatch.setattr(claim, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(claim, "LOOK_AGAIN_S", 0.05)
     keeper.grant("other_model", gpu0=7168)
     waiting = threading.Thread(target=hold, args=("llm_model", keeper))
     waiting.start()
@@ -118,8 +119,45 @@ def test_room_that_nobody_tells_of_is_found(keeper: Keeper, monkeypatch: pytest.
     assert not waiting.is_alive()
 
 
+def test_what_would_be_denied_is_not_asked(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the supervisor says that there is no room; what it does not know may be asked for."""
+    monkeypatch.setattr(claim, "LOOK_AGAIN_S", 0.02)
+    keeper.grant("other_model", gpu0=7168)
+    keeper.say_free(gpu0=1024)
+    waiting = threading.Thread(target=hold, args=("llm_model", keeper))
+    waiting.start()
+    keeper.next(Reserve)
+    before = calls(keeper.client, "get")
+    while calls(keeper.client, "get") < before + 5:
+        time.sleep(0.01)
+    assert len(keeper.requests) == 1
+    keeper.end("other_model", say=False)
+    keeper.say_free(gpu0=8192)
+    waiting.join(LONG_S)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize("rights", [WORKLOAD_RIGHTS, (*WORKLOAD_RIGHTS, "-get")])
+def test_a_status_that_cannot_be_read_keeps_nobody_from_asking(
+    rights: tuple[str, ...], server: BusServer, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    monkeypatch.setattr(claim, "LOOK_AGAIN_S", 0.02)
+    keeper.client.execute_command("ACL", "SETUSER", "workload", *rights)
+    monkeypatch.setenv("FLYBALL_URL", f"unix://workload:secret@{server.path}")
+    keeper.grant("other_model", gpu0=7168)
+    keeper.client.set(status_key(HOST), "[")
+    waiting = threading.Thread(target=hold, args=("llm_model", keeper))
+    waiting.start()
+    for _ in range(3):
+        keeper.next(Reserve)
+    keeper.end("other_model")
+    waiting.join(LONG_S)
+    assert not waiting.is_alive()
+    assert lines.warnings == []
+
+
 def test_the_wait_has_an_end(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim, "ASK_AGAIN_S", 0.1)
+    monkeypatch.setattr(claim, "LOOK_AGAIN_S", 0.1)
     keeper.grant("other_model", gpu0=7168)
     began_s = time.monotonic()
     with pytest.raises(MemoryUnavailable, match=r"denied, says the keeper \(waited 0\.25 s\)"):
@@ -178,7 +216,7 @@ def test_the_connection_breaks_while_it_asks(keeper: Keeper, lines: Lines) -> No
 
 
 def test_kill_9_of_the_bus_while_it_waits(server: BusServer, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim, "ASK_AGAIN_S", 0.1)
+    monkeypatch.setattr(claim, "LOOK_AGAIN_S", 0.1)
     keeper.grant("other_model", gpu0=7168)
     waiting = threading.Thread(target=hold, args=("llm_model", keeper))
     waiting.start()
@@ -229,7 +267,7 @@ def test_silence_after_a_no_is_no_yes(keeper: Keeper, monkeypatch: pytest.Monkey
     """Memory that was refused is not taken because the supervisor went away."""
     monkeypatch.setattr(claim, "ANSWER_S", 0.05)
     monkeypatch.setattr(claim, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(claim, "ASK_AGAIN_S", 0.1)
+    monkeypatch.setattr(claim, "LOOK_AGAIN_S", 0.1)
     keeper.grant("other_model", gpu0=7168)
     claimed = flyball.reserve("llm_model", vram_mb=2048, wait_s=0.6)
 

@@ -14,7 +14,7 @@ import pytest
 from flyball import Workload, bus, link
 from flyball.wire import Acknowledgement, Counters, Join, directive_key, inbox_key, throttle_channel
 from tests.busservers import BusServer, start_bus_server
-from tests.sdk.supervision import HOST, WORKLOAD_RIGHTS, Heard, Lines, Supervisor
+from tests.sdk.supervision import HOST, WORKLOAD_RIGHTS, Heard, Lines, Supervisor, calls
 
 
 def test_without_a_supervisor_one_warning_and_full_speed(lines: Lines) -> None:
@@ -109,8 +109,8 @@ def test_a_bus_that_stops_answering(
     heard = Heard()
     with Workload("trainer") as workload:
         workload.on_change(heard)
-        before = calls(supervisor, "ping")
-        while calls(supervisor, "ping") == before:  # nothing else is under way when it asks for a sign of life
+        before = calls(supervisor.client, "ping")
+        while calls(supervisor.client, "ping") == before:  # nothing else is under way when it asks for a sign of life
             time.sleep(0.01)
         server.pause()
         lines.until("no sign of life")
@@ -125,16 +125,10 @@ def test_a_quiet_bus_is_not_lost(supervisor: Supervisor, lines: Lines, monkeypat
     monkeypatch.setattr(link, "GONE_S", 5.0)
     monkeypatch.setattr(link, "TICK_S", 0.01)
     with Workload("trainer"):
-        before = calls(supervisor, "ping")
-        while calls(supervisor, "ping") < before + 5:
+        before = calls(supervisor.client, "ping")
+        while calls(supervisor.client, "ping") < before + 5:
             time.sleep(0.01)
     assert lines.warnings == []
-
-
-def calls(supervisor: Supervisor, command: str) -> int:
-    """How often the server has run a command."""
-    stats = supervisor.client.info("commandstats")
-    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
 @pytest.mark.parametrize(("on_silence", "speed"), [("run", 1.0), ("pause", 0.0)])
@@ -190,8 +184,8 @@ def test_a_bus_on_which_nobody_speaks_to_this_host(
     with Workload("trainer") as workload:
         workload.on_change(heard)
         lines.until(f"no supervisor has spoken to host {HOST}")
-        before = calls(supervisor, "ping")
-        while calls(supervisor, "ping") < before + 3:
+        before = calls(supervisor.client, "ping")
+        while calls(supervisor.client, "ping") < before + 3:
             time.sleep(0.01)
         assert workload.speed == 1.0
         assert len(lines.warnings) == 1 and "FLYBALL_HOST" in lines.warnings[0]
@@ -210,8 +204,8 @@ def test_a_supervisor_that_has_nothing_to_say_about_our_targets(
     monkeypatch.setattr(link, "QUIET_S", 0.05)
     supervisor.retain(supervisor.directive("run", 1.0, "host"))
     with Workload("trainer", gpus=[], host_memory=False) as workload:
-        before = calls(supervisor, "ping")
-        while calls(supervisor, "ping") < before + 3:
+        before = calls(supervisor.client, "ping")
+        while calls(supervisor.client, "ping") < before + 3:
             time.sleep(0.01)
         assert workload.directive is None
     assert lines.warnings == []

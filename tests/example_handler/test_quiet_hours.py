@@ -66,6 +66,7 @@ def test_the_daemon_obeys_it(installed: dict[str, str], mock: MockNvml) -> None:
         told = daemon.event(CHANGED)
         assert re.fullmatch(r"quiet hours until \d\d:\d\d: gpu0 at speed 0\.4", told.event.text)
         assert told.event.source == f"{daemon.host}/quiet_hours"
+        assert told.event.text in daemon.command("events").stdout, "people see it among all others"
         sample = msgspec.json.decode(told.event.data)["cause"]
         assert sample.startswith(f"{daemon.host}/"), "it names the sample at which it was noticed"
         demanded = msgspec.json.decode(

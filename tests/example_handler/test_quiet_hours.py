@@ -110,7 +110,8 @@ def test_its_own_tests_pass(installed: dict[str, str], source: Path) -> None:
         shutil.copy(source / name, apart)
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider", apart],
-        env=os.environ | installed | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, text=True, timeout=50, check=False,
+        env=os.environ | installed | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, text=True,
+        timeout=50, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert re.search(r"\b1\d passed", ran.stdout)

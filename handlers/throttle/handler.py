@@ -93,6 +93,11 @@ class Throttle(Handler):
             Edge("host_memory_used_percent", settings.memory_critical),
         )
 
+    def reconfigure(self, settings: Settings) -> bool:
+        """The next sample is judged by them; where a target stands, and since when, stays."""
+        self._settings = settings
+        return True
+
     def view(self) -> dict[str, Any]:
         """State of each target, and since when, why and what it waits for."""
         return {

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ import redis
 
 from supervisor.identity import host_name
 from tests.busservers import BusServer, one_bus_server
+from tests.daemon import Daemon, short_directory
+from tests.mocknvml.build import build_library
+from tests.mocknvml.control import MockNvml
 from tests.tools import require_tool
 
 __all__ = ["one_bus_server"]
@@ -102,6 +106,47 @@ def deliver(bus: "redis.Redis", channel: str, message: str) -> None:
     """Publish until somebody hears it: the subscriber has just been started."""
     while not bus.publish(channel, message):
         pass
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon as a reader would have it, over a card that is mocked."""
+    require_tool("gcc")
+    directory = tmp_path_factory.mktemp("nvml")
+    with (
+        MockNvml(directory / "mock", library=build_library(directory / "library")) as mock,
+        short_directory() as state,
+        Daemon(state, environ={**mock.environment(), "FLYBALL_HOST__NAME": HOST}) as daemon,
+    ):
+        daemon.status_when(lambda status: any(one.available_bytes for one in status.memory))
+        yield daemon
+
+
+def test_memory_is_reserved_as_the_readme_shows(daemon: Daemon) -> None:
+    """The block prints what is free, is promised memory, and leaves nothing behind in the ledger."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block("reserve")],
+        env=pasted(FLYBALL_URL=daemon.url), capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert re.fullmatch(r"\d+ MiB could be reserved\n", ran.stdout)
+    assert ran.stderr == ""
+    kinds = ("flyball.memory.reserved", "flyball.memory.released")
+    assert [(event.type, event.subject) for event in daemon.events(*kinds)] == [(kind, "llm_model") for kind in kinds]
+
+
+def test_every_line_of_curl_is_answered(daemon: Daemon) -> None:
+    """With `--fail`, so that an error ends it; a daemon of a test has a port of its own."""
+    require_tool("curl")
+    url = daemon.status().api.url
+    assert url is not None
+    script = block("curl").replace("http://127.0.0.1:8470", url).replace("curl -s", "curl -s --fail-with-body")
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env=pasted(FLYBALL_STATE_DIR=str(daemon.state)), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+    for said in ('"outcome":"reserved"', '"outcome":"released"', '"temp_normal":70.0', "flyball_gpu_up"):
+        assert said in ran.stdout
 
 
 def test_links_lead_somewhere() -> None:

@@ -60,9 +60,11 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("an answer has begun already")
         if status == 500:
             _log.error("a request of %s failed", request.remote, exc_info=exc)
-            message = "this is a bug in Flyball; the supervisor's log has the details"
-        first_line = (message or "this is no request").strip().splitlines()[0]
-        response = problem(status, first_line[:300])
+            detail = "this is a bug in Flyball; the supervisor's log has the details"
+        else:
+            why = (message or "").strip().splitlines()
+            detail = f"this is no HTTP request: {why[0].rstrip(':') if why else 'it cannot be read'}"
+        response = problem(status, detail[:300])
         response.force_close()
         return response
 

@@ -57,7 +57,11 @@ def problem(
 def problem_body(status: int, detail: str, members: Mapping[str, Any] | None = None) -> bytes:
     """The document alone."""
     own = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return msgspec.json.encode({**own, **(members or {}), **own})
+    document = {**own, **(members or {}), **own}
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:  # it quotes a header that was no UTF-8
+        return msgspec.json.encode(_printable(msgspec.to_builtins(document)))
 
 
 @web.middleware
@@ -77,3 +81,15 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:  # noqa: BLE001 -- the one place where a bug in a resource becomes an answer
         _log.exception("%s %s failed", request.method, request.path[:200])
         return problem(500, "this is a bug in Flyball; the supervisor's log has the details")
+
+
+def _printable(value: Any) -> Any:
+    """The same with every text in it one that UTF-8 has."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_printable(name): _printable(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_printable(inner) for inner in value]
+    return value

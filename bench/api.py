@@ -1,7 +1,8 @@
 """The HTTP API of `flyball run` over mock cards, asked at a fixed rate, beside an empty aiohttp handler.
 
 Client and server are processes of their own, on cores of their own where there are two. The rounds of the daemon and of
-the empty handler alternate. Then the same with 1,000 clients connected that listen to events.
+the empty handler alternate. Then the same with 1,000 clients connected that listen to events, and what a reservation
+costs beside a bare function call on the bus (`ledger`).
 """
 
 import json
@@ -17,7 +18,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
-from bench import report
+from bench import ledger, report
 from bench.report import Report, at_most, percentile
 from bench.running import daemon
 from supervisor.sampling.assemble import raise_descriptor_limit
@@ -189,6 +190,7 @@ def main() -> None:
             Path(directory), rounds=3 if options.quick else 15, seconds=1 if options.quick else 4, core=core
         )
     add_rows(rows, spent)
+    ledger.add_rows(rows, ledger.spent(quick=options.quick))
     rows.finish()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from bench import api, daemon, loop, start, throughput
+from bench import api, daemon, ledger, loop, start, throughput
 from bench.chains import Bare, Raw, ours
 from bench.peers import environment
 from bench.report import Report, options
@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 BENCHES = ("api", "daemon", "loop", "sampling", "start", "throughput")
 #: The other modules of the room: what the benchmarks share.
 PARTS = {
-    "__init__", "chains", "emptyserver", "listener", "openloop", "report", "rig", "running", "samples", "server",
+    "__init__", "chains", "emptyserver", "ledger", "listener", "openloop", "report", "rig", "running", "samples",
+    "server",
 }  # fmt: skip
 
 
@@ -126,6 +127,18 @@ def test_every_request_of_a_round_is_answered() -> None:
         assert all(seconds > 0 for seconds in took)
         with pytest.raises(subprocess.CalledProcessError):
             api.asked(port, "/nowhere", 0.2, None)
+
+
+def test_every_reservation_of_a_round_is_made_and_given_back() -> None:
+    require_tool("redis-server")
+    with private_server() as url, asyncio.Runner(loop_factory=uvloop.Loop) as runner:
+        spent = runner.run(ledger.measure(url, rounds=1, count=5))
+    rows = Report("api", options("", []))
+    ledger.add_rows(rows, spent)
+    assert {name: [len(each) for each in rounds] for name, rounds in spent.items()} == {
+        "bare": [5], "wire": [5], "ours": [5],
+    }  # fmt: skip
+    assert [row.goal for row in rows.rows] == [None, None, "≤ 3 × floor", "≤ 3 × floor"]
 
 
 def test_the_rows_of_the_api_hold_what_was_measured() -> None:

@@ -1,6 +1,6 @@
 """`/api/events`: what is decided or noticed, as it happens, by Server-Sent Events.
 
-    curl -N http://127.0.0.1:8470/api/events?type=flyball.gpu.*&backfill=10
+    curl -N 'http://127.0.0.1:8470/api/events?type=flyball.gpu.*&backfill=10'
 
 Each event is one JSON object, the line that `flyball events --json` prints, with the id of its entry in the stream. Who
 comes back with that id in `Last-Event-ID` gets what he missed first: no gap, and nothing twice.

@@ -25,7 +25,7 @@ def real_sources(config: Config) -> Sources:
 
     host, processes = _machine(config)
     sampling = config.sampling
-    kernel_log = Path(sampling.kmsg) if sampling.kmsg else None
+    kernel_log = Path(sampling.kmsg) if sampling.kmsg and sys.platform == "linux" else None
     return Sources(NvmlSource(deadline_s=sampling.nvml_deadline_s, kernel_log=kernel_log), host, processes)
 
 

@@ -54,7 +54,7 @@ def test_no_key_vanishes_where_all_is_well(flyball: Flyball, supervisor: Supervi
     """What a program asks for is there at its default, too."""
     supervisor.report(a_status(handlers=(HandlerStatus(name="throttle", state="running"),)))
     shown = flyball.json("status")
-    assert shown["gpu_backend"] == {"state": "ok", "reason": "", "hint": ""}
+    assert shown["gpu_backend"] == {"state": "ok", "reason": "", "hint": "", "xid_sources": []}
     assert [gpu["reading"] for gpu in shown["gpus"]] == ["fresh", "blind"]
     assert "power_watts" not in shown["gpus"][0]
     assert (shown["bus"]["state"], shown["bus"]["spooled"], shown["bus"]["away_s"]) == ("up", 0, None)
@@ -78,7 +78,7 @@ def test_no_report_is_unknown_and_never_green(flyball: Flyball) -> None:
     assert (document["schema_version"], document["state"], document["host"]) == (1, "unknown", HOST)
     assert document.keys() >= REQUIRED
     assert (document["bus"]["url"], document["api"]["url"], document["lease"]["epoch"]) == (None, None, None)
-    assert document["gpu_backend"] == {"state": None, "reason": None, "hint": None}
+    assert document["gpu_backend"] == {"state": None, "reason": None, "hint": None, "xid_sources": []}
     assert (document["gpus"], document["targets"], document["workloads"], document["handlers"]) == ([], [], [], [])
     assert (document["host_memory"], document["simulated"]) == (None, None)
 

@@ -12,11 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from schemas.event import ConfigChanged, ConfigRefused
+from schemas.event import ConfigChanged, ConfigRefused, StateChanged
 from supervisor.configuration.kept import FILE
 from tests.api.client import Client
 from tests.busservers import start_bus_server
 from tests.daemon import PATIENCE_S, STOPS_WITHIN_S, Daemon
+from tests.mocknvml.control import MockNvml
 
 CONFIG = "/api/gpu/config"
 
@@ -29,6 +30,33 @@ def changed(daemon: Daemon, key: str, after: str = "0-0") -> tuple[str, Any]:
         after=after,
     ).event
     return event.text, next(change.new for change in event.decode(ConfigChanged).changes if change.key == key)
+
+
+def test_a_threshold_holds_from_the_next_sample_on(state: Path, mock: MockNvml) -> None:
+    """The card moves to where the new threshold puts it; the answer, GET and the event say what, and where from."""
+    mock.set(0, temperature=72)
+    with Daemon(state, "[throttle]\ntemp_optimal = 60\n", environ=mock.environment()) as daemon:
+        daemon.event("flyball.gpu.state_changed", lambda event: event.decode(StateChanged).state == "NORMAL")
+        client = Client(daemon)
+        seen = client.get(CONFIG)
+        assert seen.document["values"]["temp_optimal"] == 60
+        answer = client.put(CONFIG, {"temp_normal": 70}, If_Match=seen.headers["etag"])
+        assert answer.status == 200, answer
+        assert answer.document["changed"] == [{"key": "throttle.temp_normal", "old": 75, "new": 70, "holds": "now"}]
+        assert answer.headers["etag"] == client.get(CONFIG).headers["etag"] != seen.headers["etag"]
+        text, _ = changed(daemon, "throttle.temp_normal")
+        assert text == "api 127.0.0.1 changed throttle.temp_normal from 75 to 70"
+        moved = daemon.event("flyball.gpu.state_changed", lambda event: event.decode(StateChanged).state == "THROTTLED")
+        assert daemon.directive("gpu0").speed == 0.5
+        assert "72" in moved.event.text
+
+        stale = client.put(CONFIG, {"temp_normal": 71}, If_Match=seen.headers["etag"])
+        assert (stale.status, stale.headers["etag"]) == (412, answer.headers["etag"])
+        wrong = client.put(CONFIG, {"throttle": {"temp_normal": 95}, "monitor_intervall": 1})
+        assert wrong.status == 422
+        assert len(wrong.document["errors"]) == 2
+        assert client.put(CONFIG, b'{"throttle": {"temp_normal": NaN}}').status == 400
+        assert client.get(CONFIG).headers["etag"] == answer.headers["etag"]
 
 
 def test_no_tick_is_lost_when_the_interval_changes(state: Path) -> None:

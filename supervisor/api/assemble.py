@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from logging import getLogger
+from typing import Final
 
 from msgspec import Struct
 
 from supervisor.api import events, metrics
 from supervisor.api.adapter import Facts
+from supervisor.api.brought import brought
 from supervisor.api.feed import Feed
 from supervisor.api.guard import access
 from supervisor.api.server import Contents
@@ -16,12 +19,15 @@ from supervisor.bus.connection import Connection
 from supervisor.bus.keys import events_key
 from supervisor.config import Config
 from supervisor.handler import Handler
+from supervisor.loopback import is_loopback
 from supervisor.runtime.commands import Commands
 from supervisor.runtime.desk import Desk
 from supervisor.runtime.live import Live
 from supervisor.runtime.monitoring import Monitoring
 from supervisor.runtime.status import STALE_INTERVALS, Parts, current_status, not_ready
 from supervisor.runtime.targets import Targets
+
+_log: Final = getLogger(__name__)
 
 
 class Sources(Struct, frozen=True, kw_only=True):
@@ -51,17 +57,12 @@ def contents(sources: Sources) -> Contents:
     def stale_after_s() -> float:
         return STALE_INTERVALS * live.config.sampling.interval_s
 
+    if not is_loopback(api.host):
+        _log.warning("the API listens at %s unencrypted; let others in through a proxy with TLS", api.host)
     return Contents(
         facts=Facts(latest=parts.latest, settings=lambda: live.settings),
         ready=partial(not_ready, parts),
-        routes=[
-            *((route, None) for route in own),
-            *(
-                (route, partial(sources.desk.decide, handler.name))
-                for handler in sources.handlers
-                for route in handler.routes()
-            ),
-        ],
+        routes=[*((route, None) for route in own), *brought(sources.handlers, own, sources.desk.decide)],
         plain=[*events.routes(feed), *metrics.routes(status, stale_after_s, dcgm_names=api.dcgm_metrics)],
         access=access(api, sources.token),
         closing=[feed.close],

@@ -45,15 +45,15 @@ def routes(table: Sequence[Route], needs_token: Auth) -> list[web.RouteDef]:
 
 def document(table: Iterable[Route], needs_token: Auth = "changes") -> dict[str, Any]:
     """The document; `needs_token` tells which requests need the token."""
-    components = _Components()
+    routes = sorted(table, key=lambda route: route.path)
+    types = _Types(routes)
     paths: dict[str, dict[str, Any]] = {}
     for plain in PLAIN:
         secured = needs_token == "all" and not plain.is_open
-        paths.setdefault(plain.path, {})["get"] = _plain_operation(plain, components, secured=secured)
-    for route in sorted(table, key=lambda route: route.path):
+        paths.setdefault(plain.path, {})["get"] = _plain_operation(plain, types, secured=secured)
+    for route in routes:
         secured = needs_token == "all" or (needs_token == "changes" and route.changes)
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, components, secured=secured)
-    components.add(Problem)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, types, secured=secured)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -65,52 +65,61 @@ def document(table: Iterable[Route], needs_token: Auth = "changes") -> dict[str,
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": dict(sorted(components.schemas.items())),
+            "schemas": types.named(),
             "securitySchemes": {
                 _TOKEN: {"type": "http", "scheme": "bearer", "description": "what `token` in the state directory holds"}
             },
         },
-    }  # fmt: skip
+    }
 
 
-class _Components:
-    """The named schemas so far."""
+class _Types:
+    """The schemas of all types of the API, made together: where two have one name, both get a longer one."""
 
-    def __init__(self) -> None:
-        self.schemas: dict[str, Any] = {}
+    def __init__(self, routes: Sequence[Route]) -> None:
+        """Those of `routes`, of what is served beside them, and of problems."""
+        bodies = [kind for route in routes for kind in (route.answer, *route.further.values(), route.body)]
+        parameters: list[Any] = [kind for route in routes for kind in (route.query, route.path_kind)]
+        parameters += [plain.query for plain in PLAIN]
+        kinds = [kind for kind in (*bodies, *parameters, Problem) if kind is not None]
+        schemas, named = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+        self._named = {name: _clean(component) for name, component in named.items()}
+        self._schemas = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+        self._parameters = {self._name(kind) for kind in parameters}
 
-    def add(self, kind: Any) -> dict[str, Any]:
-        """The schema of a type; those that it names are kept."""
-        (schema,), named = msgspec.json.schema_components([kind], ref_template=_REFERENCE)
-        for name, component in named.items():
-            cleaned = _clean(component)
-            if self.schemas.setdefault(name, cleaned) != cleaned:
-                raise ValueError(f"two types of the API are called {name}; rename one")
-        return schema
+    def schema(self, kind: Any) -> dict[str, Any]:
+        """The schema of a type of the API, mostly a reference."""
+        return self._schemas[id(kind)]
 
     def fields(self, kind: type[Struct]) -> tuple[Mapping[str, Any], Sequence[str]]:
         """The schemas of a Struct's fields, and which of them are required."""
-        (_,), named = msgspec.json.schema_components([kind], ref_template=_REFERENCE)
-        own = named.pop(kind.__name__)
-        self.schemas |= {name: _clean(component) for name, component in named.items()}
-        return own["properties"], own["required"]
+        component = self._named[self._name(kind)]
+        return component["properties"], component["required"]
+
+    def named(self) -> dict[str, Any]:
+        """What references lead to; a Struct of parameters is spread over them."""
+        return {name: schema for name, schema in sorted(self._named.items()) if name not in self._parameters}
+
+    def _name(self, kind: Any) -> str:
+        name: str = self._schemas[id(kind)]["$ref"].rpartition("/")[2]
+        return name
 
 
-def _operation(route: Route, components: _Components, *, secured: bool) -> dict[str, Any]:
+def _operation(route: Route, types: _Types, *, secured: bool) -> dict[str, Any]:
     examples = route.example
     operation: dict[str, Any] = _head(route.method, route.path, route.summary, secured=secured)
     operation["parameters"] = [
-        *_parameters(route.path_kind, "path", examples and examples.path, components),
-        *_parameters(route.query, "query", examples and examples.query, components),
+        *_parameters(route.path_kind, "path", examples and examples.path, types),
+        *_parameters(route.query, "query", examples and examples.query, types),
         *_header_parameters(route.headers),
     ]
     if route.body is not None:
-        content: dict[str, Any] = {"schema": components.add(route.body)}
+        content: dict[str, Any] = {"schema": types.schema(route.body)}
         if examples and examples.body is not None:
             content["example"] = shown(examples.body)
         operation["requestBody"] = {"required": _is_needed(route.body), "content": {_JSON: content}}
     answers = {
-        status: {"description": HTTPStatus(status).phrase, "content": {_JSON: {"schema": components.add(kind)}}}
+        status: {"description": HTTPStatus(status).phrase, "content": {_JSON: {"schema": types.schema(kind)}}}
         for status, kind in {route.status: route.answer, **route.further}.items()
     }
     faults = (
@@ -127,10 +136,10 @@ def _is_needed(body: Any) -> bool:
     return not is_struct or any(field.required for field in msgspec.structs.fields(body))
 
 
-def _plain_operation(plain: Plain, components: _Components, *, secured: bool) -> dict[str, Any]:
+def _plain_operation(plain: Plain, types: _Types, *, secured: bool) -> dict[str, Any]:
     operation = _head("GET", plain.path, plain.summary, secured=secured)
     operation["parameters"] = [
-        *_parameters(plain.query, "query", None, components),
+        *_parameters(plain.query, "query", None, types),
         *_header_parameters(plain.headers),
     ]
     answers = {
@@ -151,10 +160,10 @@ def _head(method: str, path: str, summary: str, *, secured: bool) -> dict[str, A
     }
 
 
-def _parameters(kind: type[Struct], where: str, example: Any, components: _Components) -> list[dict[str, Any]]:
+def _parameters(kind: type[Struct], where: str, example: Any, types: _Types) -> list[dict[str, Any]]:
     if kind is Nothing:
         return []
-    properties, required = components.fields(kind)
+    properties, required = types.fields(kind)
     examples = {} if example is None else shown(example)
     parameters = []
     for name, schema in properties.items():

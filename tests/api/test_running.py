@@ -119,6 +119,7 @@ def test_where_others_may_ask_everything_needs_the_token(state: Path) -> None:
             assert api.get(path, Authorization="").status == 401, path
         assert [api.get(path, Authorization="").status for path in ("/livez", "/readyz")] == [200, 200]
         assert api.get("/openapi.json").document["paths"]["/api/status"]["get"]["security"]
+        assert "listens at 0.0.0.0 unencrypted" in daemon.errors
         assert api.token not in daemon.errors + "".join(daemon.output)
         token = api.token
         assert daemon.terminate() == 0

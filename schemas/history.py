@@ -59,7 +59,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
     """When a threshold is reached if it goes on as it does; null: probably not within a day.
 
     `p10_s`, `p50_s` and `p90_s` are quantiles: by then with so many chances in a hundred. Between `low_s` and `high_s`
-    it comes at least nine times in ten, as measured.
+    it was found to come about nine times in ten or more, however it goes on.
     """
 
     #: its key in `[throttle]`, or `memory_total`
@@ -85,9 +85,10 @@ class MemoryForecast(Forecast, frozen=True, kw_only=True):
 
 
 class TemperatureTrend(Struct, frozen=True, kw_only=True):
-    """Where the temperature is heading; the slope is that of the whole window, and lies between its low and high.
+    """Where the temperature is heading: a slope lies between its low and its high 95 times in 100.
 
-    `slope_now…` is that of the end, where the course began later or levels off.
+    `slope_…` is that of the straight line through the window, `slope_now_…` that at its end, whenever the present
+    course began. The verdict is that of the first where it is clear, else of the second.
     """
 
     verdict: Verdict
@@ -103,6 +104,8 @@ class TemperatureTrend(Struct, frozen=True, kw_only=True):
     slope_low_celsius_per_minute: float | None
     slope_high_celsius_per_minute: float | None
     slope_now_celsius_per_minute: float | None
+    slope_now_low_celsius_per_minute: float | None
+    slope_now_high_celsius_per_minute: float | None
     forecasts: tuple[TemperatureForecast, ...]
     text: str
 
@@ -122,6 +125,8 @@ class MemoryTrend(Struct, frozen=True, kw_only=True):
     slope_low_bytes_per_minute: float | None
     slope_high_bytes_per_minute: float | None
     slope_now_bytes_per_minute: float | None
+    slope_now_low_bytes_per_minute: float | None
+    slope_now_high_bytes_per_minute: float | None
     forecasts: tuple[MemoryForecast, ...]
     text: str
 

@@ -20,8 +20,8 @@ _SOONEST_S: Final = 1.0
 class Arrival(NamedTuple):
     """Seconds from now until the threshold is reached; None: that likely, it is not within a day.
 
-    The quantiles are of the course, `low_s` is of the first single reading. Wherever it was measured, the truth lay
-    between `low_s` and `high_s` at least 9 times in 10.
+    The quantiles are of the course, `low_s` is of the first single reading. The truth lies between `low_s` and `high_s`
+    about 9 times in 10 or more, as measured on ramps and on courses that level off.
     """
 
     low_s: float | None

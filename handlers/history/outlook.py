@@ -116,8 +116,9 @@ def _told(figure: _Figure, series: Series, settings: Settings, moment: Moment) -
         f"mean_{unit}": rounded(figure.key, sum(values) / len(values)) if values else None,
         f"max_{unit}": rounded(figure.key, max(values)) if values else None,
     }
-    for name in ("slope", "slope_low", "slope_high", "slope_now"):
-        told[f"{name}_{unit}_per_minute"] = None if found is None else 60 * getattr(found, name)
+    for name, slope in (("slope", found and found.line), ("slope_now", found and found.now)):
+        for end, per_s in (("", slope and slope.per_s), ("_low", slope and slope.low), ("_high", slope and slope.high)):
+            told[f"{name}{end}_{unit}_per_minute"] = None if per_s is None else 60 * per_s
     if found is None:
         why = wording.untold(len(values), cut=stretch.cut, silent_s=silent_s)
         return {**told, "verdict": "unknown", "forecasts": [], "text": why}

@@ -1,6 +1,7 @@
 """Where a figure is heading: its slope, what that is to be called, and when it reaches a threshold; pure.
 
 The interval decides, not the slope: what could as well fall as rise is `unknown`, and so is what was read too seldom.
+Where it is no straight line (a load that began, a model that was loaded), what it does now decides.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from itertools import pairwise
 from math import isnan
 from typing import Final, NamedTuple
 
-from handlers.history.fit import fit
+from handlers.history.fit import Slope, fit
 from handlers.history.forecast import Arrival, arrival
 from handlers.history.policy import GAP_POINTS
 from handlers.history.series import MEAN_AT, MINUTE_S, Series
@@ -17,8 +18,6 @@ from schemas.history import Verdict
 
 #: Fewer readings than this say nothing.
 FEWEST: Final = 10
-#: So many deviations of Student's distribution with 8 degrees of freedom hold 95 in 100.
-_INTERVAL: Final = 2.306
 
 
 class Stretch(NamedTuple):
@@ -31,16 +30,15 @@ class Stretch(NamedTuple):
 
 
 class Trend(NamedTuple):
-    """A figure's slope a second with the ends of its interval, its slope just now, and when it reaches thresholds.
+    """A figure's slope over the whole stretch and now, whether the latter decided, and when it reaches thresholds.
 
     `arrivals` holds what lies ahead, the nearest threshold first, each with the index that it was given at.
     """
 
     verdict: Verdict
-    slope: float
-    slope_low: float
-    slope_high: float
-    slope_now: float
+    line: Slope
+    now: Slope
+    by_now: bool
     arrivals: list[tuple[int, Arrival]]
 
 
@@ -55,16 +53,18 @@ def window(series: Series, figure: str, since_s: float, settings: Settings, now_
 def trend(stretch: Stretch, *, least_step: float, material: float, thresholds: Sequence[float]) -> Trend | None:
     """The trend of a stretch; None where there are too few readings.
 
-    `least_step` is how coarse the figure is at best, `material` the change over the stretch from which on it counts.
+    `least_step` is how coarse the figure is at best, `material` the change from which on it counts, over the stretch or
+    over what there is of it since its present course began.
     Of the `thresholds`, those ahead are forecast: below where it falls, else above.
     """
     times_s, values = stretch.times_s, stretch.values
     if len(values) < FEWEST:
         return None
     fitted = fit(times_s, values, least_step)
-    error = _INTERVAL * fitted.slope_deviation
-    low, high = fitted.slope - error, fitted.slope + error
-    verdict = _verdict(low, high, material / (times_s[-1] - times_s[0]))
+    now_s = sum(course.weight * course.span_s for course in fitted.courses)
+    whole = _verdict(fitted.line, material / (times_s[-1] - times_s[0]))
+    now = _verdict(fitted.now, material / now_s)
+    verdict = now if whole == "unknown" else whole
     rising = verdict != "falling"
     ahead = [
         (index, threshold)
@@ -74,21 +74,20 @@ def trend(stretch: Stretch, *, least_step: float, material: float, thresholds: S
     ahead.sort(key=lambda one: abs(one[1] - values[-1]))
     return Trend(
         verdict,
-        fitted.slope,
-        low,
-        high,
-        sum(course.weight * course.slope for course in fitted.courses),
+        fitted.line,
+        fitted.now,
+        whole == "unknown" and now != "unknown",
         [(index, arrival(fitted, threshold, rising=rising)) for index, threshold in ahead],
     )
 
 
-def _verdict(low: float, high: float, material: float) -> Verdict:
-    """What a slope between `low` and `high` is called, where `material` is the least that counts."""
-    if low > 0 and high >= material:
+def _verdict(slope: Slope, material: float) -> Verdict:
+    """What a slope is called, where `material` is the least that counts."""
+    if slope.low > 0 and slope.high >= material:
         return "rising"
-    if high < 0 and low <= -material:
+    if slope.high < 0 and slope.low <= -material:
         return "falling"
-    return "stable" if -material < low and high < material else "unknown"
+    return "stable" if -material < slope.low and slope.high < material else "unknown"
 
 
 def _points(series: Series, figure: str, since_s: float, resolution_s: float) -> Stretch:

@@ -39,18 +39,19 @@ def span(seconds: float) -> str:
     """A time as people say it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.3g} h"
 
 
 def heading(value: float, trend: Trend, unit: Unit, per_minute: Unit) -> str:
     """Where a figure is, and where it is heading."""
-    rate = per_minute.rate(trend.slope_low, trend.slope_high)
+    slope = trend.now if trend.by_now else trend.line
+    rate, now = per_minute.rate(slope.low, slope.high), "now " if trend.by_now else ""
     if trend.verdict == "unknown":
         return f"{unit.value(value)}; whether it rises or falls cannot be told, it is {rate}"
     if trend.verdict == "stable":
-        return f"{unit.value(value)}, stable ({rate})"
-    change = per_minute.value(60 * abs(trend.slope))
-    return f"{unit.value(value)}, {trend.verdict} by {change} a minute ({rate})"
+        return f"{unit.value(value)}, {now}stable ({rate})"
+    change = per_minute.value(60 * abs(slope.per_s))
+    return f"{unit.value(value)}, {now}{trend.verdict} by {change} a minute ({rate})"
 
 
 def untold(readings: int, *, cut: bool, silent_s: float) -> str:

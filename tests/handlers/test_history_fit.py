@@ -26,7 +26,7 @@ def readings(seconds: int, slope_per_minute: float, *, deviation: float = 0.0, s
 @pytest.mark.parametrize("seed", range(10))
 def test_a_ramp_of_two_degrees_a_minute_is_told_within_ten_percent(seed: int) -> None:
     stretch = readings(300, 2.0, deviation=0.5, seed=seed)
-    assert 60 * fit(stretch.times_s, stretch.values, 1.0).slope == pytest.approx(2.0, rel=0.1)
+    assert 60 * fit(stretch.times_s, stretch.values, 1.0).line.per_s == pytest.approx(2.0, rel=0.1)
 
 
 def test_the_truth_lies_in_the_interval_nine_times_in_ten() -> None:
@@ -69,8 +69,22 @@ def test_rounding_hides_a_slope_that_the_interval_still_holds() -> None:
     """Nothing moves in whole degrees, and still it may rise by nearly one in the whole time."""
     stretch = readings(300, 0.0)
     fitted = fit(stretch.times_s, stretch.values, 1.0)
-    assert fitted.slope == pytest.approx(0.0, abs=1e-9)
-    assert fitted.slope_deviation * 300 > 0.25
+    assert fitted.line.per_s == pytest.approx(0.0, abs=1e-9)
+    assert fitted.line.deviation * 300 > 0.25
+
+
+@pytest.mark.parametrize("before", [0.0, -4.0])
+def test_a_course_that_began_a_while_ago_is_told_by_its_own_slope(before: float) -> None:
+    """From rest, or out of a fall: 4 °C a minute for the last 100 of 300 s."""
+    held, errors = 0, []
+    for seed in range(30):
+        chance = random.Random(seed)
+        times_s = [float(second) for second in range(0, 301, 3)]
+        true = [60 + (before * min(time_s, 200) + 4 * max(0, time_s - 200)) / 60 for time_s in times_s]
+        now = fit(times_s, [float(round(value + chance.gauss(0, 0.3))) for value in true], 1.0).now
+        held += now.low < 4 / 60 < now.high
+        errors.append(abs(60 * now.per_s - 4) / 4)
+    assert held >= 27 and sorted(errors)[15] < 0.15
 
 
 def test_a_single_slip_changes_nothing() -> None:
@@ -78,7 +92,7 @@ def test_a_single_slip_changes_nothing() -> None:
     slipped = [*stretch.values]
     slipped[60] = 250.0
     before, after = fit(stretch.times_s, stretch.values, 1.0), fit(stretch.times_s, slipped, 1.0)
-    assert after.slope == pytest.approx(before.slope, rel=0.02)
+    assert after.line.per_s == pytest.approx(before.line.per_s, rel=0.02)
 
 
 def test_memory_that_grows_in_large_steps_is_a_slope_too() -> None:
@@ -86,7 +100,7 @@ def test_memory_that_grows_in_large_steps_is_a_slope_too() -> None:
     times_s = [float(second) for second in range(0, 601, 3)]
     values = [64 * MIB * (time_s // 12) for time_s in times_s]
     fitted = fit(times_s, values, MIB)
-    assert 60 * fitted.slope == pytest.approx(320 * MIB, rel=0.05)
+    assert 60 * fitted.line.per_s == pytest.approx(320 * MIB, rel=0.05)
 
 
 def verdict(stretch: Stretch) -> str:

@@ -155,6 +155,9 @@ async def test_longer_times_are_answered_by_the_minute() -> None:
     assert all(point.samples is None for point in points.points)
     assert all(point.samples and point.temperature_max_celsius is not None for point in minutes.points)
     assert past(handler, duration_minutes=1440, limit=3).points == past(handler, duration_minutes=1440).points[-3:]
+    # the first minute began before, and tells of what came after
+    assert datetime.fromisoformat(minutes.points[0].time).timestamp() < WALL_S + 1200 - 606
+    assert Settings().points_reach(600.0000002) and not Settings().points_reach(601)
 
 
 @given(st.floats(0, 9_999_999_999).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)))
@@ -267,6 +270,25 @@ async def test_memory_that_grows_is_forecast_to_its_limits() -> None:
     assert "30 GiB, rising by 1024 MiB a minute" in told.text
 
 
+async def test_a_model_that_was_loaded_is_no_growth() -> None:
+    """A straight line would say that the card is full in three minutes."""
+    handler = await remembering(lambda second: gpu(50, 10 if second < 200 else 60), range(301))
+    told = heading(handler).memory
+    assert told.verdict == "stable" and "60 GiB, now stable" in told.text
+    assert told.slope_now_bytes_per_minute == pytest.approx(0, abs=1 << 20)
+    assert told.forecasts[0].threshold == "memory_optimal" and told.forecasts[0].p90_s is None
+
+
+async def test_a_load_that_began_a_moment_ago_is_told_by_its_own_slope() -> None:
+    handler = await remembering(lambda second: gpu(float(round(50 + max(0, second - 200) / 15))), range(301))
+    told = heading(handler).temperature
+    assert told.verdict == "rising"
+    assert told.slope_now_celsius_per_minute == pytest.approx(4, rel=0.15)
+    assert told.slope_celsius_per_minute is not None and told.slope_celsius_per_minute < 3
+    assert told.slope_now_low_celsius_per_minute is not None and told.slope_now_high_celsius_per_minute is not None
+    assert told.slope_now_low_celsius_per_minute < 4 < told.slope_now_high_celsius_per_minute
+
+
 async def test_the_thresholds_are_those_in_force() -> None:
     handler = await remembering(ramp(2), range(301))
     told = heading(handler, throttle=Throttle(temp_optimal=62, temp_normal=66)).temperature
@@ -332,8 +354,19 @@ async def test_an_hour_is_told_by_the_minute() -> None:
     told = heading(handler, 60).temperature
     assert told.resolution_s == 60 and told.readings == 60
     assert told.slope_celsius_per_minute == pytest.approx(0.5, rel=0.05)
-    # the minute under way counts, and times ahead count from now: 80 °C now, 85 °C in ten minutes
-    assert told.forecasts[0].p50_s == pytest.approx(600, rel=0.1)
+    # 80 °C now, 85 °C in ten minutes; the middle of the minute under way is half a minute ago
+    assert told.forecasts[0].p50_s == pytest.approx(600, abs=15)
+
+
+async def test_minutes_that_are_missing_are_lost_time_but_a_short_sleep_does_not_void_an_hour() -> None:
+    asleep = [*range(0, 1200, 2), *range(1210, 1800, 2)]
+    handler = await remembering(lambda second: gpu(30 if second < 1200 else 60), asleep)
+    told = heading(handler, 60).temperature
+    assert (told.readings, told.min_celsius, told.verdict) == (31, 30, "stable") and "now stable" in told.text
+    away = [*range(0, 1200, 2), *range(1500, 2400, 2)]
+    handler = await remembering(lambda second: gpu(30 if second < 1200 else 60), away)
+    told = heading(handler, 60).temperature
+    assert told.readings < 20 and (told.verdict, told.min_celsius) == ("stable", 60)
 
 
 async def test_what_is_simulated_says_so() -> None:

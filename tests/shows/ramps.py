@@ -83,7 +83,7 @@ def forecast(courses: Iterable[Course]) -> list[Result]:
     results = []
     for course in courses:
         fitted = fit(course.times_s, course.values, 1.0)
-        error = abs(60 * fitted.slope - course.slope_per_minute) / abs(course.slope_per_minute)
+        error = abs(60 * fitted.line.per_s - course.slope_per_minute) / abs(course.slope_per_minute)
         results.append(Result(course, arrival(fitted, course.threshold, rising=course.rising), error))
     return results
 

@@ -38,8 +38,8 @@ def fuzz_everything(daemon: Daemon, examples: int, seeds: Sequence[int]) -> None
     for seed in seeds:
         began_s = time.monotonic()
         ran = fuzz(api.url, api.token, examples, seed=seed, within_s=3_600)
-        said = [row.strip() for row in ran.stdout.splitlines() if "generated" in row or "passed" in row]
-        print(f"schemathesis, seed {seed}, {time.monotonic() - began_s:.0f} s: {'; '.join(said)}")
+        said = next((row.strip() for row in ran.stdout.splitlines() if " generated, " in row), "nothing was tried")
+        print(f"schemathesis, seed {seed}, {time.monotonic() - began_s:.0f} s: {said}")
         assert ran.returncode == 0, ran.stdout
         assert api.get("/livez").status == 200
 

@@ -4,6 +4,8 @@ import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handlers.history.fit import fit
 from handlers.history.forecast import HORIZON_S, arrival
@@ -85,6 +87,24 @@ def test_a_course_that_began_a_while_ago_is_told_by_its_own_slope(before: float)
         held += now.low < 4 / 60 < now.high
         errors.append(abs(60 * now.per_s - 4) / 4)
     assert held >= 27 and sorted(errors)[15] < 0.15
+
+
+@given(
+    values=st.lists(st.one_of(st.integers(-40, 150), st.floats(-40, 150), st.just(50.0)), min_size=10, max_size=120),
+    scale=st.sampled_from([1.0, MIB, 1024 * MIB]),
+    seed=st.integers(0, 100),
+)
+def test_whatever_is_read_gives_numbers(values: list[float], scale: float, seed: int) -> None:
+    chance, times_s = random.Random(seed), [1_795_000_000.0]
+    while len(times_s) < len(values):
+        times_s.append(times_s[-1] + chance.choice((0.1, 3, 3, 3, 60)))
+    readings = [value * scale for value in values]
+    fitted = fit(times_s, readings, scale)
+    assert sum(course.weight for course in fitted.courses) == pytest.approx(1)
+    assert all(math.isfinite(figure) for slope in (fitted.line, fitted.now) for figure in slope)
+    for threshold in (readings[-1] + scale, readings[-1] + 40 * scale):
+        for at_s in arrival(fitted, threshold, rising=True):
+            assert at_s is None or 0 <= at_s <= HORIZON_S
 
 
 def test_a_single_slip_changes_nothing() -> None:

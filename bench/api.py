@@ -187,7 +187,7 @@ def main() -> None:
     core = client_apart()
     with tempfile.TemporaryDirectory(prefix="fb-") as directory:
         spent = measure(
-            Path(directory), rounds=3 if options.quick else 15, seconds=1 if options.quick else 4, core=core
+            Path(directory), rounds=3 if options.quick else 11, seconds=1 if options.quick else 2, core=core
         )
     add_rows(rows, spent)
     ledger.add_rows(rows, ledger.spent(quick=options.quick))

@@ -127,7 +127,8 @@ _PCI_DOMAIN_DIGITS: Final = 8
 def find_gpu(sample: Sample | None, gpu_id: str) -> Gpu:
     """The card of `sample` that `gpu_id` means: an index, a UUID or a PCI bus id in any usual spelling.
 
-    :raises Refusal: 404 where there is none, 503 where there is no sample yet.
+    :raises Refusal: 404 where there is none, 503 where that is not known yet: before the first sample, and until the
+        driver has answered.
     """
     if sample is None:
         raise Refusal(503, "nothing has been sampled yet; ask again in a second")
@@ -135,8 +136,10 @@ def find_gpu(sample: Sample | None, gpu_id: str) -> Gpu:
     for gpu in sample.gpus:
         if wanted in (str(gpu.index), gpu.uuid.lower()) or _pci(wanted) == _pci(gpu.pci_bus_id.lower()) != "":
             return gpu
-    known = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in sample.gpus) or "none"
     backend = sample.gpu_backend
+    if backend.state != "ok" and backend.reason.endswith("starting"):
+        raise Refusal(503, f"the GPUs have not been read yet, so nobody knows of {gpu_id!r}; ask again in a second")
+    known = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in sample.gpus) or "none"
     why = "" if backend.state == "ok" else f"; GPUs cannot be read ({backend.reason}): {backend.hint}"
     raise Refusal(404, f"there is no GPU {gpu_id!r}; known are: {known}{why}")
 

@@ -117,14 +117,16 @@ class Daemon:
     def start(self, *, ready: bool = True) -> None:
         """Start it, by default until it has greeted: bus, handlers and API are there then."""
         assert not self.running, "it runs already"
-        self._greeted.clear()
+        self._greeted = threading.Event()  # a new one: the reader of one that was killed may not have noticed yet
         self._killed = False
         with self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
                 self.words("run", *self.arguments), env=self.environ, cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
             )  # fmt: skip
-        self._reader = threading.Thread(target=self._read_output, args=(self._process,), name="daemon's output")
+        self._reader = threading.Thread(
+            target=self._read_output, args=(self._process, self._greeted), name="daemon's output"
+        )
         self._reader.start()
         if ready:
             self.wait_ready()
@@ -305,14 +307,14 @@ class Daemon:
         assert self._process is not None, "it was never started"
         self._process.send_signal(number)
 
-    def _read_output(self, process: "subprocess.Popen[str]") -> None:
+    def _read_output(self, process: "subprocess.Popen[str]", greeted: threading.Event) -> None:
         assert process.stdout is not None, "it is a pipe"
         with process.stdout as lines:
             for line in lines:
                 self.output.append(line.rstrip("\n"))
                 if line.startswith("  stop:"):
-                    self._greeted.set()
-        self._greeted.set()
+                    greeted.set()
+        greeted.set()
 
     def _owns(self, pid: int) -> bool:
         """Whether it has our state directory in its environment or as its place: a server overwrites the former."""

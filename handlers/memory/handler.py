@@ -170,7 +170,8 @@ class Memory(Handler):
     def view(self) -> dict[str, Any]:
         """`memory`: a row a target, shaped as `schemas.status.MemoryStatus`; `registered`: the processes to look at."""
         standing = self.book.standing()
-        targets = {*self._capacities, *(target for one in standing for target in one.parts)}
+        looked_at = set() if self._sampled_s is None else {*self._capacities, *(self._cards or ()), "host"}
+        targets = looked_at.union(*(one.parts for one in standing))
         return {
             "memory": [self._row(target, standing) for target in sorted(targets)],
             "registered": {one.pid: (one.start_time_s, f"{MARK}{one.allocation_id}") for one in standing if one.pid},

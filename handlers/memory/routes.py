@@ -172,10 +172,11 @@ class _Desk:
             case "unknown":
                 raise Refusal(404, answer.text)
             case "denied" | "duplicate":
-                raise Refusal(
-                    409, answer.text,
-                    {"outcome": answer.outcome, "available_mb": _available_mb(answer), "holders": answer.holders},
-                )  # fmt: skip
+                members = {
+                    "outcome": answer.outcome, "available_mb": _available_mb(answer), "holders": answer.holders,
+                    "reservation": answer.reservation,
+                }  # fmt: skip
+                raise Refusal(409, answer.text, members)
         return AllocationChanged(
             allocation_id=answer.allocation_id, outcome=answer.outcome, text=answer.text,
             reservation=answer.reservation, available_mb=_available_mb(answer),

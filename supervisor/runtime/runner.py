@@ -37,6 +37,8 @@ GAP_CHECK_S: Final = 10.0
 #: A read ends after a second, so a handler without a turn for this long hangs in something.
 STUCK_AFTER_S: Final = 5.0
 RESEND_MOST: Final = 2_000
+#: What a server says of a group, or of the stream under a read that waits, that went with its data.
+_DATA_LOST: Final = ("NOGROUP", "UNBLOCKED")
 _LONGEST_ERROR: Final = 500
 
 
@@ -149,7 +151,7 @@ class Runner:
             except (BusLost, BusFull) as error:
                 self._link.lost(error)
             except BusError as error:
-                if isinstance(error, Fenced) or "NOGROUP" not in str(error):
+                if isinstance(error, Fenced) or not any(word in str(error) for word in _DATA_LOST):
                     raise
                 _log.warning("%s: its group is gone with the server's data; starting a new one", self.handler.name)
 

@@ -12,7 +12,7 @@ from handlers.memory import effects
 from handlers.memory.handler import Memory
 from handlers.memory.routes import Allocate, Allocation, AllocationChanged, MemoryAvailable
 from handlers.memory.settings import Settings
-from schemas.sample import Gpu, Host, Sample
+from schemas.sample import Gpu, GpuBackend, Host, Sample
 from schemas.workload import LedgerAnswer, Release, Reservation, Reserve, Started
 from supervisor.handler import Asked, Decisions, GpuQuery, Refusal
 from tests.handlers.samples import BOOT, GIB, HOST, context, sampled
@@ -99,12 +99,13 @@ async def test_allocate_takes_ram_a_process_and_a_time() -> None:
 
 @pytest.mark.parametrize("outcome", ["denied", "duplicate"])
 async def test_a_denial_is_a_409_with_what_there_is_and_who_has_the_rest(outcome: str) -> None:
-    desk = Desk(answer(outcome, available={"gpu0": -5, "host": 7 * MIB}, holders=[RESERVATION]))
+    there = RESERVATION if outcome == "duplicate" else None
+    desk = Desk(answer(outcome, available={"gpu0": -5, "host": 7 * MIB}, holders=[RESERVATION], reservation=there))
     with pytest.raises(Refusal) as refused:
         await desk.call("allocate", body=Allocate(allocation_id="a", size_mb=1))
     assert (refused.value.status, refused.value.detail) == (409, f"a: {outcome}")
     assert refused.value.members == {
-        "outcome": outcome, "available_mb": {"gpu0": 0, "host": 7}, "holders": (RESERVATION,),
+        "outcome": outcome, "available_mb": {"gpu0": 0, "host": 7}, "holders": (RESERVATION,), "reservation": there,
     }  # fmt: skip
     assert desk.memory.book.standing() == []
 
@@ -132,11 +133,12 @@ async def test_what_is_not_there_is_refused_before_anyone_is_asked() -> None:
         with pytest.raises(Refusal) as refused:
             await desk.call("allocate", body=body)
         assert (refused.value.status, desk.decided) == (status, [])
-    desk = Desk()
-    desk.latest = None
-    with pytest.raises(Refusal) as refused:
-        await desk.call("allocate", body=Allocate(allocation_id="a", size_mb=1))
-    assert refused.value.status == 503
+    for latest in (None, a_sample(gpus=(), gpu_backend=GpuBackend("unavailable", "starting"))):
+        desk = Desk()
+        desk.latest = latest
+        with pytest.raises(Refusal) as refused:
+            await desk.call("allocate", body=Allocate(allocation_id="a", size_mb=1))
+        assert refused.value.status == 503, "in a second there may be one"
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ class MockNvml:
         """The identity of a card."""
         return self._cards[gpu].uuid
 
-    def set(self, gpu: int | Iterable[int] | None = None, **values: int | None) -> None:
+    def set(self, gpu: int | Iterable[int] | None = None, **values: int | bool | None) -> None:
         """Set values (names and units: `DEFAULT_VALUES`) of one card, several, or all; None: not supported.
 
         :raises KeyError: for a name that there is not.
@@ -142,7 +142,7 @@ class MockNvml:
                 if value is None:
                     self._cards[index].values.pop(name, None)
                 else:
-                    self._cards[index].values[name] = value
+                    self._cards[index].values[name] = int(value)
         self.write()
 
     def set_identity(self, gpu: int, *, uuid: str = "", name: str = "") -> None:

@@ -155,7 +155,7 @@ class MemoryOverused(Struct, frozen=True, kw_only=True):
 
 
 class MemoryOrphaned(Struct, frozen=True, kw_only=True):
-    """VRAM of a card is in use that no living process owns, or no longer is; `pids` are dead, and listed all the same."""
+    """VRAM is in use that no living process owns, or no longer is; `pids` have ended, and are listed all the same."""
 
     target: Target
     outcome: Literal["began", "ended"]

@@ -14,7 +14,15 @@ from msgspec import Struct
 from schemas.demand import Demand
 from schemas.event import EVENT_TYPES, WIRE_TYPES
 from schemas.status import Status
-from schemas.workload import ENTRY_FIELDS, INBOX_TYPES, NAME_PATTERN, TARGET_PATTERN, Directive
+from schemas.workload import (
+    ENTRY_FIELDS,
+    INBOX_TYPES,
+    NAME_PATTERN,
+    TARGET_PATTERN,
+    Directive,
+    LedgerAnswer,
+    Reservation,
+)
 
 #: The root of the repository, to which the paths below are relative.
 ROOT: Final = Path(__file__).parent.parent
@@ -26,6 +34,8 @@ RETAINED_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.directive": Directive,
     "flyball.demand": Demand,
     "flyball.status": Status,
+    "flyball.reservation": Reservation,
+    "flyball.memory.answer": LedgerAnswer,
 }
 #: Every type that has a schema of its own.
 TYPES: Final[dict[str, type[Struct]]] = {**WIRE_TYPES, **RETAINED_TYPES}
@@ -104,6 +114,11 @@ def asyncapi() -> dict[str, Any]:
             "Only the changes into and out of pause.",
             ["flyball.directive"],
         ),
+        "memory": (
+            "flyball:memory:{host}",
+            "What became of every request for memory, and of reservations that ended by themselves.",
+            ["flyball.memory.answer"],
+        ),
     }
     channels = {name: _channel(*row, kind="stream") for name, row in streams.items()}
     channels |= {name: _channel(*row, kind="pubsub") for name, row in topics.items()}
@@ -114,7 +129,7 @@ def asyncapi() -> dict[str, Any]:
             "summary": f"The supervisor {verb} {name}.",
         }
         for action, verb, names in (
-            ("send", "writes to", ("samples", "events", "commands", "dead", "throttle", "pause")),
+            ("send", "writes to", ("samples", "events", "commands", "dead", "throttle", "pause", "memory")),
             ("receive", "reads from", ("samples", "events", "inbox", "commands")),
         )
         for name in names
@@ -131,7 +146,9 @@ def asyncapi() -> dict[str, Any]:
         "channels": channels,
         "operations": operations,
         "components": {
-            "messages": {name: _message(name) for name in [*WIRE_TYPES, "flyball.directive", ENTRY]},
+            "messages": {
+                name: _message(name) for name in [*WIRE_TYPES, "flyball.directive", "flyball.memory.answer", ENTRY]
+            },
             "parameters": {
                 "shard": {
                     "description": "A slice of the fleet with its braces (a hash tag); a small team has only `{0}`.",

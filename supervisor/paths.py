@@ -3,6 +3,7 @@
 `FLYBALL_CONFIG` and `FLYBALL_STATE_DIR` choose other places. The same rule holds for a user and for root.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -92,6 +93,16 @@ def bus_socket(state: Path) -> Path:
             hint="Set FLYBALL_STATE_DIR to a shorter path",
         )
     return path
+
+
+def sync_directory(path: Path) -> None:
+    """Have what was created or renamed in the directory outlive a loss of power, as far as its file system can."""
+    with contextlib.suppress(OSError):  # some refuse it for a directory, and what was written stands all the same
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> Path:

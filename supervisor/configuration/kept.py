@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.errors import ConfigurationError
+from supervisor.paths import sync_directory
 
 FILE: Final = "api.json"
 _LARGEST_FILE: Final = 1024 * 1024
@@ -45,12 +46,12 @@ class Kept:
         draft = self.path.with_name(f".{FILE}")
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(descriptor, msgspec.json.format(msgspec.json.encode(values, order="sorted"), indent=2) + b"\n")
+        with os.fdopen(descriptor, "wb") as file:  # a bare os.write may write less than it is asked to
+            file.write(msgspec.json.format(msgspec.json.encode(values, order="sorted"), indent=2) + b"\n")
+            file.flush()
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         draft.replace(self.path)
+        sync_directory(self.path.parent)
 
     def _unusable(self, why: str) -> ConfigurationError:
         what = f"{self.path}: {why}; mend it, or remove it, which takes back what was set through the API"

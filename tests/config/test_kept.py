@@ -1,6 +1,8 @@
 """What was set through the API outlives the process, and a damaged file of it is told in words."""
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,30 @@ def test_what_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / f".{FILE}").mkdir()
     with pytest.raises(OSError):
         kept.write({"a.b": 2})
+    assert kept.read() == {"a.b": 1}
+
+
+#: Writes more than there is room for.
+_WRITE_TOO_MUCH = """
+import resource, sys
+from pathlib import Path
+from supervisor.configuration.kept import Kept
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    Kept(Path(sys.argv[1])).write({"a.b": "x" * 10_000})
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_what_finds_no_room_changes_nothing(tmp_path: Path) -> None:
+    """The kernel then writes a part, and says so in a number only."""
+    kept = Kept(tmp_path)
+    kept.write({"a.b": 1})
+    command = [sys.executable, "-c", _WRITE_TOO_MUCH, tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (ended.returncode, "File too large" in ended.stderr) == (1, True)
     assert kept.read() == {"a.b": 1}
 
 

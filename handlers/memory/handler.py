@@ -44,8 +44,9 @@ _REQUESTS: Final[dict[str, type[Reserve | Started | Release]]] = {
 _ANSWERS: Final = frozenset(f"flyball.memory.{what}" for what in ("reserved", "start_finished", "released", "expired"))
 _READ: Final = "flyball.memory.ledger_read"
 _LARGEST_MESSAGE: Final = 65_536
-#: A figure that is older than so many intervals is unknown.
+#: A figure that is older than so many intervals is unknown; but a busy machine may be late by so much.
 STALE_INTERVALS: Final = 3.5
+SHORTEST_S: Final = 1.0
 #: A change of less is not worth a write; so much may be promised too much, which the reserve has to bear.
 WORTH_WRITING_BYTES: Final = 4 * MIB
 #: What was given back is given back again after so long, if it still stands.
@@ -114,7 +115,8 @@ class Memory(Handler):
             reason = policy.refusal(change, self._cards)
             if not reason:
                 change, reason = policy.bound(change, effects.start_time_s(change.pid), self._settings.default_ttl_s)
-        return LedgerEntry(request=request, change=change, reason=reason, entered_ms=entered_ms)
+        of = change.of if isinstance(change, Release) else ""
+        return LedgerEntry(request=request, change=change, reason=reason, of=of, entered_ms=entered_ms)
 
     def take(self, answer: LedgerAnswer) -> None:
         """Take note of an answer that was given over the API, before its event comes."""
@@ -165,7 +167,7 @@ class Memory(Handler):
         if capacity is None or sampled_s is None:
             return None
         age_s = max(0.0, now_s - sampled_s)
-        return (capacity, age_s) if age_s <= STALE_INTERVALS * self._interval_s else None
+        return (capacity, age_s) if age_s <= _life_s(self._interval_s) else None
 
     def view(self) -> dict[str, Any]:
         """`memory`: a row a target, shaped as `schemas.status.MemoryStatus`; `registered`: the processes to look at."""
@@ -235,7 +237,7 @@ class Memory(Handler):
 
     def _records(self, measured: Sequence[Capacity], sample: Sample, context: Context) -> list[Record]:
         """What has changed, or would soon be too old; a card that is lost has nothing to give any more."""
-        ttl_s = STALE_INTERVALS * sample.interval_s
+        ttl_s = _life_s(sample.interval_s)
         records = []
         for capacity in measured:
             before = self._written.get(capacity.target)
@@ -258,6 +260,11 @@ class Memory(Handler):
             "available_bytes": None if left is None else max(0, left.available_bytes),
             "reservations": [one.allocation_id for one in standing if target in one.parts],
         }
+
+
+def _life_s(interval_s: float) -> float:
+    """How long what was measured is known."""
+    return max(STALE_INTERVALS * interval_s, SHORTEST_S)
 
 
 def _decisions(

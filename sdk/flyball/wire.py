@@ -177,9 +177,10 @@ class Started(Struct, frozen=True, kw_only=True):
 
 
 class Release(Struct, frozen=True, kw_only=True):
-    """A reservation is given back."""
+    """A reservation is given back: the one that the request `of` made, or without `of` whichever bears the name."""
 
     allocation_id: Name
+    of: str = ""
 
 
 class Reservation(Struct, frozen=True, kw_only=True):

@@ -132,6 +132,7 @@ async def test_requests_go_to_the_ledger_under_their_own_id() -> None:
         ledger=[LedgerEntry(request="r7", change=Release(allocation_id="a"), entered_ms=int((WALL_S + 100) * 1000))]
     )
     assert (await room.entry(Started(allocation_id="a"))).change == Started(allocation_id="a")
+    assert (await room.entry(Release(allocation_id="a", of="r3"))).of == "r3"
 
 
 async def test_without_process_and_time_it_ends_by_default() -> None:

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from supervisor.api.sse import START, Message, Position, message
+from supervisor.api.sse import START, Message, Position
 from supervisor.bus.connection import Connection
 
-#: Entries that are read and encoded in one go; a millisecond of work.
+#: Entries that are read, and encoded where they are wanted, in one go; a millisecond of work.
 PAGE: Final = 100
 #: How long the server holds a read open where nothing comes.
 _BLOCK_S: Final = 5.0
@@ -41,14 +41,14 @@ class Entries:
     async def after(self, position: Position) -> list[Message]:
         """The next entries after that one; fewer than `PAGE` where these are all that there are."""
         page = await self._ask("XRANGE", self._key, f"({position}", "+", "COUNT", PAGE)
-        return [message(*entry) for entry in page]
+        return [Message(*entry) for entry in page]
 
     async def newest(self, count: int, wanted: Callable[[Message], bool]) -> tuple[list[Message], Position]:
         """The newest `count` entries that are wanted, oldest first, and where the stream ended then."""
         found: list[Message] = []
         end, before = START, "+"
         while len(found) < count:
-            page = [message(*entry) for entry in await self._ask("XREVRANGE", self._key, before, "-", "COUNT", PAGE)]
+            page = [Message(*entry) for entry in await self._ask("XREVRANGE", self._key, before, "-", "COUNT", PAGE)]
             if not page:
                 break
             end = max(end, page[0].position)
@@ -61,7 +61,7 @@ class Entries:
         block_ms = int(_BLOCK_S * 1000)
         command = ("XREAD", "COUNT", PAGE, "BLOCK", block_ms, "STREAMS", self._key, str(position))
         reply = await self._ask(*command, wait_s=_BLOCK_S)
-        return [message(*entry) for entry in reply[0][1]] if reply else []
+        return [Message(*entry) for entry in reply[0][1]] if reply else []
 
     async def close(self) -> None:
         """Drop the connection; the next question makes another one."""

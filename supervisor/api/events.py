@@ -6,6 +6,7 @@ Each event is one JSON object, the line that `flyball events --json` prints, wit
 comes back with that id in `Last-Event-ID` gets what he missed first: no gap, and nothing twice.
 """
 
+from logging import getLogger
 from typing import Annotated, Final
 
 from aiohttp import hdrs, web
@@ -16,6 +17,7 @@ from supervisor.api.problems import problem
 from supervisor.api.reading import read_query
 from supervisor.api.sse import MEDIA_TYPE, Position
 
+_log: Final = getLogger(__name__)
 LAST_EVENT_ID: Final = "Last-Event-ID"
 #: How long a browser waits before it comes back.
 _RETRY: Final = b"retry: 1000\n\n"
@@ -65,6 +67,11 @@ def routes(feed: Feed) -> list[web.RouteDef]:
             subscriber.cut_off()
         except ConnectionError:
             pass  # he is gone
+        except Exception:
+            if not response.prepared:
+                raise
+            _log.exception("the events to %s ended by a bug; he is cut off", request.remote)
+            subscriber.cut_off()
         return response
 
     return [web.get("/api/events", follow, allow_head=False)]

@@ -5,11 +5,12 @@ What a subscriber's Last-Event-ID holds is the entry's id in the stream; what ha
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
-from schemas.envelope import MalformedEntry, event_from_entry
+from schemas.envelope import Event, MalformedEntry, event_from_entry
 
 MEDIA_TYPE: Final = "text/event-stream"
 #: Comes now and then where nothing else does, so that whoever waits knows that we live.
@@ -48,25 +49,43 @@ class Position(NamedTuple):
 START: Final = Position(0, 0)
 
 
-class Message(NamedTuple):
-    """An entry, ready to go out to whoever wants its type and subject."""
+class Message:
+    """An entry for whoever wants its type and subject; what is no event has neither, and is for who wants everything.
 
-    position: Position
-    type: str
-    subject: str
-    body: bytes
+    It is encoded when the first one wants it. What cannot be encoded becomes a comment that says so.
+    """
 
+    def __init__(self, entry: bytes, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> None:
+        """The entry `entry` of the stream."""
+        self.position = Position.read(entry.decode())
+        self.type = self.subject = ""
+        self._event: Event | None = None
+        self._trouble = ""
+        try:
+            event = event_from_entry(fields)
+            if "\n" in event.type or "\r" in event.type:
+                raise MalformedEntry(f"a type has no line breaks, but {event.type!r} does")
+        except MalformedEntry as error:
+            self._trouble = str(error)
+        else:
+            self._event, self.type, self.subject = event, event.type, event.subject
 
-def message(entry: bytes, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> Message:
-    """An entry as a message; what is no event becomes a comment that says so, for whoever wants everything."""
-    position = Position.read(entry.decode())
-    try:
-        event = event_from_entry(fields)
-        document = {"entry": str(position), **msgspec.structs.asdict(event), "data": msgspec.json.decode(event.data)}
-        body = b"id: %b\n%b" % (entry, _named(event.type, document))
-    except (MalformedEntry, msgspec.DecodeError) as error:
-        return Message(position, "", "", comment(f"entry {position} is not an event: {error}"))
-    return Message(position, event.type, event.subject, body)
+    @cached_property
+    def body(self) -> bytes:
+        """What goes out, the same for everybody."""
+        if self._event is None:
+            return self._comment(self._trouble)
+        event = self._event
+        try:
+            document = {
+                "entry": str(self.position), **msgspec.structs.asdict(event), "data": msgspec.json.decode(event.data)
+            }  # fmt: skip
+            return b"id: %b\n%b" % (str(self.position).encode(), _named(event.type, document))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self._comment(f"its data is not JSON: {error}")
+
+    def _comment(self, why: str) -> bytes:
+        return comment(f"entry {self.position} is not an event: {why}")
 
 
 def notice(type: str, text: str, time: str, data: msgspec.Struct | None = None) -> bytes:
@@ -85,6 +104,4 @@ def chunk(body: bytes) -> bytes:
 
 
 def _named(type: str, document: Mapping[str, Any]) -> bytes:
-    if "\n" in type or "\r" in type:
-        raise MalformedEntry(f"a type has no line breaks, but {type!r} does")
     return b"event: %b\ndata: %b\n\n" % (type.encode(), _to_json(document))

@@ -345,13 +345,53 @@ async def test_an_entry_that_is_no_event_is_a_comment(server: Stage) -> None:
         strange: dict[Any, Any] = {"what": "is this"}
         strange_id = server.bus_client.xadd(KEY, strange).decode()
         server.say(type="flyball.x\nid: 7")
-        server.say(data=b"{not JSON}")
+        (broken_id,) = server.say(data=b"{not JSON}")
         said = server.say()
         assert [each.id for each in await listener.hear_all(1)] == said
         assert listener.comments[0] == f"entry {strange_id} is not an event: field 'id' is missing"
         assert len(listener.comments) == 3
         assert [each.id for each in await filtered.hear_all(1)] == said
-        assert not filtered.comments
+        (comment,) = filtered.comments
+        assert comment.startswith(f"entry {broken_id} is not an event: its data is not JSON: ")
+
+
+@pytest.mark.parametrize("data", [b"[" * 60_000, b"\xff", b'"\xff"', b""])
+async def test_data_that_nobody_can_read_takes_nothing_else_with_it(server: Stage, data: bytes) -> None:
+    before = server.say()
+    async with server.listener() as listener:
+        (broken_id,) = server.say(data=data)
+        after = server.say()
+        assert [each.id for each in await listener.hear_all(1)] == after
+    async with server.listener("backfill=9") as late:
+        assert [each.id for each in await late.hear_all(2)] == before + after
+    for each in (listener, late):
+        (comment,) = each.comments
+        assert comment.startswith(f"entry {broken_id} is not an event: its data is not JSON: ")
+
+
+async def test_what_fails_by_a_bug_ends_the_stream_and_is_no_second_answer_in_it(
+    server: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server.feed._past, "after", fail)
+    host, port = server.url.removeprefix("http://").split(":")
+    (said,) = server.say()
+    server.say()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /api/events?since=%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % said.encode())
+    got = b""
+    try:
+        while part := await reader.read(1 << 16):
+            got += part
+    except ConnectionResetError:
+        pass
+    writer.close()
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert got.endswith(b"\r\n\r\nd\r\nretry: 1000\n\n\r\n")
+    assert "ZeroDivisionError" in caplog.text
+    assert not server.feed._subscribers
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1-", "1-2-3", "1.5", "18446744073709551616-0", "１-0", "9" * 50])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from supervisor.errors import StateDirectoryError
+from supervisor.errors import ConfigurationError, StateDirectoryError
 
 #: A unix socket's path must fit into `sockaddr_un` (108 bytes); servers that fork append to it, so 100 is what works.
 SOCKET_PATH_LIMIT: Final = 100
@@ -21,6 +21,8 @@ def configuration_file(environ: Mapping[str, str]) -> Path | None:
     """The configuration file that is there: the user's own, for root also the system's; None where there is none.
 
     A file that `FLYBALL_CONFIG` names is returned whether or not it exists: it is missed, not passed over.
+
+    :raises ConfigurationError: nobody can tell whether there is one.
     """
     named = environ.get("FLYBALL_CONFIG")
     if named:
@@ -28,7 +30,7 @@ def configuration_file(environ: Mapping[str, str]) -> Path | None:
     candidates = [_xdg(environ, "XDG_CONFIG_HOME", ".config") / "flyball" / "flyball.toml"]
     if os.geteuid() == 0:
         candidates.append(SYSTEM_CONFIGURATION)
-    return next((path for path in candidates if path.exists()), None)
+    return next((path for path in candidates if _is_there(path)), None)
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
@@ -103,6 +105,15 @@ def sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a directory on the way that this user may not search
+        why = error.strerror or str(error)
+        what = f"{path}: cannot be looked for: {why}; open its directory to this user, or set FLYBALL_CONFIG to a file"
+        raise ConfigurationError([what]) from error
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> Path:

@@ -19,7 +19,7 @@ from supervisor.configuration.catalogue import SEED_NAMES, Catalogue, value_of
 from supervisor.configuration.stack import Stack
 from supervisor.configuration.wishes import Wishes
 from supervisor.configuration.wording import displayed, shown
-from supervisor.errors import ConfigurationError
+from supervisor.errors import ConfigurationError, FlyballError
 from supervisor.handler import Edge, Handler
 from supervisor.sampling.sampler import Sampler
 
@@ -114,9 +114,9 @@ class Live:
         async with self._turn:
             try:
                 stack = await asyncio.to_thread(self._stack.reread)
-            except ConfigurationError as error:
+            except FlyballError as error:  # one that is not told apart here would end the daemon
                 _log.error("%s: %s\nWhat stood still stands", who, error)
-                self._say_refused(error, who)
+                self._say_refused(error.problems if isinstance(error, ConfigurationError) else [str(error)], who)
                 return
             changes = self._take_up(stack)
             if not changes:
@@ -205,11 +205,10 @@ class Live:
             "flyball.config.changed", text, ConfigChanged(changes=tuple(changes), origin=origin, who=who, cause="")
         )
 
-    def _say_refused(self, error: ConfigurationError, who: str) -> None:
-        problems = tuple(error.problems)
+    def _say_refused(self, problems: Sequence[str], who: str) -> None:
         more = f"; and {len(problems) - _SAID} more" if len(problems) > _SAID else ""
         text = f"{who}: the configuration cannot be used, and what stood still stands: {'; '.join(problems[:_SAID])}"
-        self._say("flyball.config.refused", text + more, ConfigRefused(problems=problems, who=who, cause=""))
+        self._say("flyball.config.refused", text + more, ConfigRefused(problems=tuple(problems), who=who, cause=""))
 
 
 def _sentence(change: SettingChange) -> str:

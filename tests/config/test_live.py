@@ -55,14 +55,15 @@ class Nimble(Steady):
 class Rig:
     """A `Live` on a sampler with fake sources; `said` is what it published."""
 
-    def __init__(self, place: Path, text: str = "") -> None:
+    def __init__(self, place: Path, text: str = "", environ: dict[str, str] | None = None) -> None:
+        """With `environ`, the file is looked for as it says."""
         self.place = place
         self.write(text)
         self.steady, self.nimble = Steady(Ladder(), ()), Nimble(Ladder(), ())
         self.bench = Bench()
         self.said: list[tuple[str, str, Struct]] = []
         sections: dict[str, type[Struct]] = {"steady": Ladder, "nimble": Ladder}
-        sources = Sources(environ={}, sections=sections, path=place / "flyball.toml")
+        sources = Sources(environ=environ or {}, sections=sections, path=None if environ else place / "flyball.toml")
         self.live = Live(
             Stack.read(sources, Kept(place)), handlers=[self.steady, self.nimble], sampler=self.bench.sampler,
             say=lambda *event: self.said.append(event),
@@ -237,6 +238,20 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_every_problem_is_t
         assert problem in caplog.text
         assert problem in text
     rig.write("[nimble]\nlow = 50\n")
+    await rig.live.reload("SIGHUP")
+    assert rig.live.settings["nimble"] == Ladder(low=50)
+
+
+async def test_a_file_that_cannot_be_looked_for_changes_nothing_either(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, environ={"XDG_CONFIG_HOME": str(tmp_path)})
+    (tmp_path / "flyball").symlink_to("x" * 300)  # cannot be looked into, not even by root
+    await rig.live.reload("SIGHUP")
+    ((kind, text, _),) = rig.said
+    assert kind == "flyball.config.refused"
+    assert f"{tmp_path}/flyball/flyball.toml: cannot be looked for: File name too long" in text
+    (tmp_path / "flyball").unlink()
+    (tmp_path / "flyball").mkdir()
+    (tmp_path / "flyball" / "flyball.toml").write_text("[nimble]\nlow = 50\n")
     await rig.live.reload("SIGHUP")
     assert rig.live.settings["nimble"] == Ladder(low=50)
 

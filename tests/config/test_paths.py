@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import StateDirectoryError
+from supervisor.errors import ConfigurationError, StateDirectoryError
 from supervisor.paths import bus_socket, configuration_file, prepared_state_directory, state_directory
 
 
@@ -75,3 +75,14 @@ def test_a_socket_path_may_have_100_bytes_and_no_more() -> None:
 def test_a_named_configuration_is_returned_even_if_it_is_missing(tmp_path: Path) -> None:
     assert configuration_file({"FLYBALL_CONFIG": str(tmp_path / "no.toml")}) == tmp_path / "no.toml"
     assert configuration_file({"XDG_CONFIG_HOME": str(tmp_path)}) in (None, Path("/etc/flyball/flyball.toml"))
+
+
+def test_a_configuration_that_cannot_be_looked_for_is_no_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "flyball").symlink_to("x" * 300)  # cannot be looked into, not even by root
+    with pytest.raises(ConfigurationError) as raised:
+        configuration_file({"XDG_CONFIG_HOME": str(tmp_path)})
+    (problem,) = raised.value.problems
+    assert problem == (
+        f"{tmp_path}/flyball/flyball.toml: cannot be looked for: File name too long; open its directory to this user, "
+        "or set FLYBALL_CONFIG to a file"
+    )

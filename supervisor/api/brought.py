@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 import msgspec
+from aiohttp import web
 
 from schemas.workload import LedgerAnswer
 from supervisor.api.adapter import Decide
@@ -52,4 +53,13 @@ def _unusable(route: Route, taken: set[tuple[str, str]]) -> str:
         msgspec.json.schema_components([*types, *([] if route.body is None else [route.body])])
     except TypeError as error:
         return f"a type of it has no schema: {error}"
+    try:
+        web.UrlDispatcher().add_route(route.method, route.path, _nobody)
+    except ValueError as error:
+        return str(error)
     return ""
+
+
+async def _nobody(request: web.Request) -> web.Response:
+    """Stands for a resource where a path is tried."""
+    raise web.HTTPNotFound

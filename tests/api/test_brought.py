@@ -76,6 +76,9 @@ async def test_a_route_decides_as_its_handler() -> None:
         ([route("/healthz")], "does not begin with /api/"),
         ([route("/api/x", answer=object())], "has no schema"),
         ([route("/api/x", body=complex)], "has no schema"),
+        ([route("/api/{bad")], "Invalid path '/api/{bad'"),
+        ([route("/api/{a:[}")], "unterminated character set"),
+        ([route("/api/x", method="NO GET")], "is not allowed HTTP method"),
     ],
 )
 def test_what_cannot_be_served_costs_itself_alone(bad: Any, why: str, caplog: pytest.LogCaptureFixture) -> None:

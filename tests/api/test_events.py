@@ -380,7 +380,8 @@ async def test_what_fails_by_a_bug_ends_the_stream_and_is_no_second_answer_in_it
     (said,) = server.say()
     server.say()
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /api/events?since=%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % said.encode())
+    query = f"GET /api/events?since={said} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    writer.write(query.encode())
     got = b""
     try:
         while part := await reader.read(1 << 16):

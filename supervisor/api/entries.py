@@ -9,6 +9,8 @@ from supervisor.bus.connection import Connection
 
 #: Entries that are read, and encoded where they are wanted, in one go; a millisecond of work.
 PAGE: Final = 100
+#: So many of the newest entries are searched for those that a new listener wants.
+SEARCHED: Final = 20 * PAGE
 #: How long the server holds a read open where nothing comes.
 _BLOCK_S: Final = 5.0
 
@@ -44,15 +46,20 @@ class Entries:
         return [Message(*entry) for entry in page]
 
     async def newest(self, count: int, wanted: Callable[[Message], bool]) -> tuple[list[Message], Position]:
-        """The newest `count` entries that are wanted, oldest first, and where the stream ended then."""
+        """The newest `count` entries that are wanted, oldest first, and where the stream ended then.
+
+        Only the newest `SEARCHED` entries are looked through: to find nothing must not cost the whole stream.
+        """
         found: list[Message] = []
         end, before = START, "+"
-        while len(found) < count:
+        for _ in range(SEARCHED // PAGE):
             page = [Message(*entry) for entry in await self._ask("XREVRANGE", self._key, before, "-", "COUNT", PAGE)]
             if not page:
                 break
             end = max(end, page[0].position)
             found += filter(wanted, page)
+            if len(found) >= count:
+                break
             before = f"({page[-1].position}"
         return found[:count][::-1], end
 

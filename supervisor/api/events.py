@@ -12,10 +12,12 @@ from typing import Annotated, Final
 from aiohttp import hdrs, web
 from msgspec import Meta, Struct
 
-from supervisor.api.feed import Feed, FeedFull, Subscriber, Wanted
+from supervisor.api.entries import SEARCHED
+from supervisor.api.feed import Feed, FeedFull
 from supervisor.api.problems import problem
 from supervisor.api.reading import read_query
 from supervisor.api.sse import MEDIA_TYPE, Position
+from supervisor.api.subscriber import Subscriber, Wanted
 
 _log: Final = getLogger(__name__)
 LAST_EVENT_ID: Final = "Last-Event-ID"
@@ -26,20 +28,32 @@ _HEADERS: Final = {
     "X-Accel-Buffering": "no",  # nginx would hold events back to fill a buffer
 }
 
-Pattern = Annotated[str, Meta(min_length=1, max_length=100)]
+EventType = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[^*]*\*?$",
+        description="a type such as flyball.gpu.error, or how types begin and a `*` at the end, such as flyball.gpu.*",
+    ),
+]
+Subject = Annotated[str, Meta(min_length=1, max_length=100)]
+_BACKFILL: Final = f"so many of the past come first, as far as the newest {SEARCHED} events have them"
 
 
 class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which events."""
 
-    #: these types alone; `*` stands for anything
-    type: Annotated[tuple[Pattern, ...], Meta(max_length=20, description="types; `*` stands for anything")] = ()
+    #: these types alone; a `*` at the end stands for anything
+    type: Annotated[
+        tuple[EventType, ...], Meta(max_length=20, description="types; a `*` at the end stands for anything")
+    ] = ()
     #: about these subjects alone, such as `gpu0`
-    subject: Annotated[tuple[Pattern, ...], Meta(max_length=20, description="subjects, such as `gpu0`")] = ()
+    subject: Annotated[tuple[Subject, ...], Meta(max_length=20, description="subjects, such as `gpu0`")] = ()
     #: what came after it comes first; for clients that cannot send `Last-Event-ID`, which wins over it
     since: Annotated[str, Meta(max_length=41, description="id of an event, or Unix time in milliseconds")] = ""
-    #: without `since`: so many of the past come first
-    backfill: Annotated[int, Meta(ge=0, le=1000, description="so many of the past come first")] = 0
+    #: without `since`: so many of the past come first, as far as the newest 2000 events have them
+    backfill: Annotated[int, Meta(ge=0, le=1000, description=_BACKFILL)] = 0
 
 
 def routes(feed: Feed) -> list[web.RouteDef]:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -18,6 +17,7 @@ from schemas.event import StreamGap
 from supervisor.api import sse
 from supervisor.api.entries import PAGE, Edges, Entries
 from supervisor.api.sse import START, Message, Position
+from supervisor.api.subscriber import Subscriber, Wanted
 from supervisor.bus.connection import Connection
 from supervisor.clock import Clock, rfc3339
 from supervisor.errors import BusError
@@ -26,8 +26,6 @@ _log: Final = logging.getLogger(__name__)
 Send: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 HEARTBEAT_S: Final = 15.0
-#: What may wait for a subscriber on our side, beside what the kernel holds for him.
-LAGGING_BYTES: Final = 256 * 1024
 #: Subscribers that are served in one go; whoever else has to do something on the loop then has a turn.
 _TOGETHER: Final = 32
 #: A page of what he missed may take a subscriber this long to read.
@@ -37,65 +35,6 @@ _RETRY_S: Final = 0.5
 
 class FeedFull(Exception):
     """There are as many subscribers as may be, or we are about to close."""
-
-
-class Wanted(Struct, frozen=True):
-    """What a subscriber asked for; `*` stands for anything in a type, and nothing at all for everything."""
-
-    types: tuple[str, ...] = ()
-    subjects: tuple[str, ...] = ()
-
-    def __call__(self, message: Message) -> bool:
-        """Whether this message is among it."""
-        return (not self.types or any(fnmatchcase(message.type, pattern) for pattern in self.types)) and (
-            not self.subjects or message.subject in self.subjects
-        )
-
-
-class Subscriber:
-    """Someone who listens; `ended` is done when there is no more to come."""
-
-    def __init__(self, wanted: Wanted, *, chunked: bool) -> None:
-        """`chunked` as HTTP/1.1 has it; older clients read to the end of the connection."""
-        self.wanted = wanted
-        self.chunked = chunked
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: the last entry that he got or did not want
-        self.position: Position | None = None
-        #: whether he hears what comes, since he has had everything before
-        self.live = False
-        self._transport: asyncio.WriteTransport | None = None
-
-    def open(self, transport: asyncio.WriteTransport | None) -> None:
-        """The headers are out: from now on he hears what everybody hears."""
-        self._transport = transport
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether he hung up."""
-        return self._transport is not None and self._transport.is_closing()
-
-    def write(self, body: bytes) -> None:
-        """Pass on what is framed already, unless he is gone or does not read."""
-        if self._transport is None:
-            return
-        if self.is_gone:
-            self.end()
-        elif self._transport.get_write_buffer_size() <= LAGGING_BYTES:
-            self._transport.write(body)
-        elif self.live:  # until then we wait for him
-            self.cut_off()
-
-    def cut_off(self) -> None:
-        """Hang up in the middle of a sentence, so that he notices."""
-        if self._transport is not None:
-            self._transport.abort()
-        self.end()
-
-    def end(self) -> None:
-        """There is no more to come."""
-        if not self.ended.done():
-            self.ended.set_result(None)
 
 
 class Feed:
@@ -181,7 +120,8 @@ class Feed:
                     subscriber.position, checked = await self._checked(send, after), True
                 if subscriber.position is None and newest:
                     found, subscriber.position = await self._past.newest(newest, subscriber.wanted)
-                    await self._page(send, found)
+                    for start in range(0, len(found), PAGE):
+                        await self._page(send, found[start : start + PAGE])
                 await self._page_by_page(subscriber, send)
             except BusError as error:
                 _log.info("cannot tell a subscriber what was before: %s", error)
@@ -204,6 +144,7 @@ class Feed:
         if messages:
             async with asyncio.timeout(_PAGE_WITHIN_S):
                 await send(b"".join(message.body for message in messages))
+                await asyncio.sleep(0)  # where he reads fast, nothing else has made room for the others
 
     async def _checked(self, send: Send, after: Position) -> Position:
         """From where he can go on; where that is not where he was, he is told."""

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from schemas.envelope import Event
 from supervisor.api import events
+from supervisor.api.entries import PAGE, SEARCHED
 from supervisor.api.feed import Feed
 from supervisor.api.problems import problems
 from supervisor.api.sse import Message, Position
@@ -307,6 +308,32 @@ async def test_the_newest_of_the_past_come_first_where_they_are_asked_for(server
         assert len(await listener.hear_all(485)) == 485
 
 
+async def test_who_wants_what_there_is_not_does_not_have_the_whole_past_searched(
+    server: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = server.say(type="flyball.gpu.error")
+    server.say(SEARCHED - 3)
+    (newer,) = server.say(type="flyball.gpu.error")
+    server.say(2)
+    pages = 0
+    ask = server.feed._past._ask
+
+    async def counted(*command: Any, **options: Any) -> Any:
+        nonlocal pages
+        pages += command[0] == "XREVRANGE"
+        return await ask(*command, **options)
+
+    monkeypatch.setattr(server.feed._past, "_ask", counted)
+    async with server.listener("backfill=5&type=flyball.gpu.error") as listener:
+        assert (await listener.hear()).id == newer
+        await server.live()
+        coming = server.say(type="flyball.gpu.error")
+        assert [each.id for each in await listener.hear_all(1)] == coming
+    assert pages == SEARCHED // PAGE
+    async with server.listener("since=0&type=flyball.gpu.error") as listener:
+        assert [each.id for each in await listener.hear_all(3)] == [*long_ago, newer, *coming]
+
+
 async def test_nothing_of_the_past_comes_on_an_empty_stream(server: Stage) -> None:
     async with server.listener("backfill=10") as listener, server.listener(after="0-0") as other:
         await server.live()
@@ -411,6 +438,21 @@ async def test_a_query_that_cannot_be_meant_is_a_problem(server: Stage, query: s
     code, detail = await server.refused(query)
     assert code == 422
     assert query.strip("&").partition("=")[0] in detail
+
+
+@pytest.mark.parametrize("pattern", ["*.error", "fly*.error", "**", "a**"])
+async def test_a_star_stands_at_the_end_of_a_type_alone(server: Stage, pattern: str) -> None:
+    code, detail = await server.refused(f"type=flyball.test&type={pattern}")
+    assert (code, repr(pattern) in detail) == (422, True)
+    assert "how types begin and a `*` at the end, such as flyball.gpu.*" in detail
+
+
+async def test_what_else_a_shell_takes_for_a_pattern_is_taken_as_it_is(server: Stage) -> None:
+    async with server.listener("type=flyball.tes?&type=flyball.[t]est&type=flyball.e*") as listener:
+        await server.live()
+        server.say()
+        said = server.say(type="flyball.tes?") + server.say(type="flyball.end")
+        assert [each.id for each in await listener.hear_all(2)] == said
 
 
 async def test_nobody_waits_for_the_head_of_an_endless_answer(server: Stage) -> None:

@@ -60,7 +60,7 @@ def test_what_finds_no_room_changes_nothing(tmp_path: Path) -> None:
     """The kernel then writes a part, and says so in a number only."""
     kept = Kept(tmp_path)
     kept.write({"a.b": 1})
-    command = [sys.executable, "-c", _WRITE_TOO_MUCH, tmp_path]
+    command = [sys.executable, "-c", _WRITE_TOO_MUCH, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, "File too large" in ended.stderr) == (1, True)
     assert kept.read() == {"a.b": 1}

@@ -115,11 +115,15 @@ class Desk:
             if self._epoch == self._link.epoch:  # else it was noticed before us, and is over
                 self._link.lost(error)
             raise
-        now_s = self._clock.monotonic()
-        self._recent.append((now_s, commit, reply))
-        while self._recent[0][0] < now_s - RESEND_S:
-            self._recent.popleft()
+        self._recent.append((self._clock.monotonic(), commit, reply))
+        self._forget()
         return reply
+
+    def _forget(self) -> None:
+        """What is older than what a killed server may have lost."""
+        oldest_s = self._clock.monotonic() - RESEND_S
+        while self._recent and self._recent[0][0] < oldest_s:
+            self._recent.popleft()
 
     def _left_open(self, commit: Commit, origin: Origin, decisions: Decisions, error: BusLost | None) -> Refusal:
         """Nobody knows whether it was carried out: it will be when the bus is there, and what it reserved given back.
@@ -144,10 +148,14 @@ class Desk:
         return Refusal(503, f"{error}; {left}", headers=RETRY_AFTER)
 
     def _on_lost(self) -> None:
-        """What was answered lately goes out again: a killed server may have forgotten it."""
+        """What was answered lately goes out again: a killed server may have forgotten it.
+
+        Not what is older, since nobody asked: the server has it on disk, and may have ended it since.
+        """
         self._there.clear()
+        self._forget()
         for answered_s, commit, reply in self._recent:
-            self._link.send_again(as_answered(commit, reply), answered_s)
+            self._link.send_again(as_answered(commit, reply), answered_s, known_s=REMEMBERED_S - RESEND_S)
         self._recent.clear()
 
     def _on_restored(self, outage: Outage) -> None:

@@ -40,7 +40,7 @@ _IN_MEMORY_MOST: Final = 10_000
 #: Requests in flight while the spool is sent.
 _WINDOW: Final = 64
 #: The server knows for an hour what it has committed already; a bit less, for its clock is not ours.
-_TOKENS_KNOWN_S: Final = 3_300.0
+TOKENS_KNOWN_S: Final = 3_300.0
 
 
 #: (token of the commit, target, issuer)
@@ -91,7 +91,7 @@ class Link:
         self._lost = asyncio.Event()
         self._in_memory: deque[Waiting] = deque(maxlen=_IN_MEMORY_MOST)
         #: What was answered just before the loss, and when.
-        self._answered: list[tuple[float, Commit]] = []
+        self._answered: list[tuple[float, float, Commit]] = []
 
     async def run(self) -> None:
         """Keep the link until cancelled.
@@ -180,13 +180,13 @@ class Link:
         except SpoolError as error:
             self._hold_in_memory("sample", _pack(sample), error)
 
-    def send_again(self, commit: Commit, answered_s: float) -> None:
+    def send_again(self, commit: Commit, answered_s: float, *, known_s: float = TOKENS_KNOWN_S) -> None:
         """A commit that was answered just before the bus was lost: a killed server may have forgotten it.
 
         All of them are sent again in the order of `answered_s` (monotonic), as long as its token tells the server that
-        it knows it already.
+        it knows it already: for `known_s`. What is older must not be done twice, and stays forgotten.
         """
-        self._answered.append((answered_s, commit))
+        self._answered.append((answered_s, known_s, commit))
 
     def _hold_in_memory(self, kind: Literal["commit", "sample"], payload: bytes, error: SpoolError) -> None:
         if not self._in_memory:
@@ -230,11 +230,12 @@ class Link:
     async def _send_what_waits(self) -> dict[str, int]:
         """Send the spool in order; entries that are added meanwhile go too."""
         sent = {"sample": 0, "commit": 0}
-        answered = [commit for _, commit in sorted(self._answered, key=lambda one: one[0])]
+        now_s = self._clock.monotonic()
+        by_time = sorted(self._answered, key=lambda one: one[0])
+        answered = [commit for answered_s, known_s, commit in by_time if now_s - answered_s < known_s]
         superseded = _superseded_demands(chain(answered, _commits(self.spool.pending())))
-        if self._clock.monotonic() - (self.away_since_s or 0) < _TOKENS_KNOWN_S:
-            for start in range(0, len(answered), _WINDOW):
-                await self._carry_out([self._still(one, superseded) for one in answered[start : start + _WINDOW]])
+        for start in range(0, len(answered), _WINDOW):
+            await self._carry_out([self._still(one, superseded) for one in answered[start : start + _WINDOW]])
         self._answered.clear()
         while window := list(islice(self.spool.pending(_WINDOW), _WINDOW)):
             await self._deliver(window, superseded, sent)

@@ -204,6 +204,32 @@ async def test_what_a_killed_server_forgot_stands_again(world: World) -> None:
         assert await here.told() == ["kept reserved", "back reserved", "back released"]
 
 
+async def test_what_ended_since_it_was_answered_does_not_come_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has asked for anything for longer than a killed server may forget, nor is the token known any more."""
+    async with counter(world) as here:
+        await here.reserve("gone")
+        known = [key async for key in world.client.scan_iter(idempotency_key("*").replace("{0}", "*"))]
+        await world.client.delete(LEDGER, *known)
+        monkeypatch.setattr("supervisor.runtime.desk.RESEND_S", 0.0)
+        here.life.link.lost(BusLost("it was killed"))
+        await until(lambda: here.life.link.up)
+        assert await here.standing() == {}
+
+
+async def test_what_the_server_knows_no_longer_is_not_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outage was longer than it remembers a request."""
+    async with counter(world) as here:
+        await here.reserve("gone")
+        known = [key async for key in world.client.scan_iter(idempotency_key("*").replace("{0}", "*"))]
+        await world.client.delete(LEDGER, *known)
+        monkeypatch.setattr("supervisor.runtime.desk.REMEMBERED_S", 0)
+        here.life.link.lost(BusLost("it was away for long"))
+        await until(lambda: here.life.link.up)
+        assert await here.standing() == {}
+
+
 async def test_a_loss_that_is_over_is_not_taken_for_another(mortal_world: World, mortal: BusServer) -> None:
     """Its connection broke with the others; the next request finds that out, and the bus is there."""
     async with counter(mortal_world) as here:

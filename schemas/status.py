@@ -112,6 +112,10 @@ class FaultStatus(Struct, frozen=True, kw_only=True):
     since: str
     last: str
     standing: bool = False
+    #: stands, and pauses its target
+    fatal: bool = False
+    #: while it stands: what it is, what to do and until when, as it is among the status's problems
+    problem: str = ""
     xid: Count | None = None
 
 

@@ -42,7 +42,7 @@ def fault_of(faults: Faults, card: Card, kind: FaultKind, action: FaultAction) -
 def said(faults: Faults, card: Card, fault: GpuError) -> Fact:
     """A fault as an event of now; what was folded may have begun under another index."""
     event = replace(fault, target=card.target, cause=faults.cause)
-    return Fact(event, wording.sentence(event, wording.until(card) if event.fatal else ""))
+    return Fact(event, wording.sentence(event, wording.paused(card) if event.fatal else ""))
 
 
 def record(faults: Faults, card: Card, fault: GpuError) -> None:
@@ -60,4 +60,9 @@ def record(faults: Faults, card: Card, fault: GpuError) -> None:
         last=faults.time,
     )
     if len(card.records) > RECORDS:
-        del card.records[next(iter(card.records))]
+        del card.records[next((key for key, one in card.records.items() if not stands(card, one)), key)]
+
+
+def stands(card: Card, record: Record) -> bool:
+    """Whether a fault that is kept stands still."""
+    return record.kind in card.standing and card.standing[record.kind].fault.xid == record.xid

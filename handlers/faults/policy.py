@@ -15,7 +15,20 @@ from handlers.faults.catalogue import CATALOGUE, FATAL, UNKNOWN, VERDICTS
 from handlers.faults.facts import Fact, fault_of, record, said
 from handlers.faults.folding import ended, fold
 from handlers.faults.settings import Settings
-from handlers.faults.standing import HARMLESS, demands_of, hold, is_paused, over, recovered, repaired, stand, verdict_of
+from handlers.faults.standing import (
+    HARMLESS,
+    acknowledged,
+    demands_of,
+    hold,
+    is_paused,
+    outlook,
+    over,
+    recovered,
+    reloaded,
+    repaired,
+    stand,
+    verdict_of,
+)
 from handlers.faults.state import Card, Counters, Faults
 from handlers.faults.wording import advice
 from schemas.demand import Demand
@@ -60,7 +73,7 @@ def observe(faults: Faults, sample: Sample, cause: str, settings: Settings) -> O
     for card in faults.cards.values():
         facts += [said(faults, card, fault) for fault in ended(card, now, settings)]
         if sample.gpu_backend.reason in _UNLOADED:
-            repaired(card)
+            reloaded(card)
     for gpu in sample.gpus:
         facts += _take_in(faults, gpu, sample, settings)
     if sample.gpu_backend.state == "ok":
@@ -71,17 +84,17 @@ def observe(faults: Faults, sample: Sample, cause: str, settings: Settings) -> O
 
 
 def resumed(faults: Faults, change: OverrideChanged, cause: str) -> Outcome:
-    """An operator let a target run: what paused it is taken note of, and said again only if it comes again.
+    """An operator let a target run: for a while, and what stands is in force again then.
 
-    That a card is lost is not for an operator to say; one that is not even listed is forgotten.
+    Who forces it says that the fault has been dealt with: an XID is over then, and a card that is not even listed is
+    forgotten. A card that is lost, and what the driver asks for, nobody can talk away.
     """
-    if change.outcome != "started" or change.action != "run":
+    if change.outcome != "started" or change.action != "run" or not change.forced:
         return Outcome()
     facts: list[Fact] = []
     for card in [card for card in faults.cards.values() if card.target == change.target]:
-        kinds = [kind for kind, one in card.standing.items() if one.fault.fatal and (kind != "lost" or not card.listed)]
-        if kinds:
-            facts.append(recovered(faults, card, kinds, f"{change.operator} let it run", cause))
+        if kinds := acknowledged(card):
+            facts.append(recovered(faults, card, kinds, f"{change.operator} says it has been dealt with", cause))
         if not card.listed:
             del faults.cards[card.uuid]
     return _outcome(faults, facts)
@@ -110,7 +123,7 @@ def view(faults: Faults) -> dict[str, list[dict[str, object]]]:
                 "advice": one.advice,
                 "since": one.since,
                 "last": one.last,
-                "standing": one.kind in card.standing and card.standing[one.kind].fault.xid == one.xid,
+                **outlook(faults, card, one),
             }
             for one in card.records.values()
         ]
@@ -152,9 +165,10 @@ def _take_in(faults: Faults, gpu: Gpu, sample: Sample, settings: Settings) -> It
     if gpu.reading == "lost":
         yield from _lost(faults, card, gpu.reason)
     told = list(_xids(faults, card, gpu.xids, sample, settings))
-    if turned and not told:  # otherwise an XID of the same sample says it
+    if turned:
         record(faults, card, verdict_of(faults, card))
-        yield said(faults, card, verdict_of(faults, card))
+        if not told:  # otherwise an XID of the same sample says it
+            yield said(faults, card, verdict_of(faults, card))
     yield from told
     if gpu.reading == "fresh":
         yield from _memory(faults, card, gpu)
@@ -289,7 +303,7 @@ def _restart_clocks(faults: Faults, now_s: float, settings: Settings, *, reboote
             yield said(faults, card, fault)
         card.windows.clear()
         if rebooted:
-            repaired(card)
+            reloaded(card)
         for one in card.standing.values():
             one.since_s = one.held_s = now_s
 

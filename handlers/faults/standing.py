@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from handlers.faults import wording
 from handlers.faults.catalogue import VERDICTS
-from handlers.faults.facts import Fact, fault_of, record, said
+from handlers.faults.facts import Fact, fault_of, record, said, stands
 from handlers.faults.settings import Settings
-from handlers.faults.state import Card, Faults, Standing
+from handlers.faults.state import Card, Faults, Record, Standing
 from schemas.demand import Demand
 from schemas.event import FaultKind, GpuError, GpuRecovered
 from schemas.sample import RecoveryAction
@@ -55,6 +55,19 @@ def repaired(card: Card) -> None:
     """Whatever an XID meant is over once the card answers again."""
     if "xid" in card.standing:
         card.standing["xid"].repaired = True
+
+
+def reloaded(card: Card) -> None:
+    """The driver was unloaded, or the host rebooted: another one may be there now, that gives no verdicts."""
+    repaired(card)
+    card.judged = False
+
+
+def acknowledged(card: Card) -> list[FaultKind]:
+    """What is over where somebody says that it has been dealt with; not what can be seen to be otherwise."""
+    if card.listed and (card.gone or card.verdict != "none"):
+        return []
+    return [kind for kind, one in card.standing.items() if one.fault.fatal and (kind == "xid" or not card.listed)]
 
 
 def over(faults: Faults, card: Card, settings: Settings) -> Iterator[Fact]:
@@ -125,9 +138,19 @@ def _pause(faults: Faults, card: Card) -> Demand:
         target=card.target,
         action="pause",
         speed=0.0,
-        reason=f"{mark(faults)}{what}; {pausing[-1].advice}; {wording.until(card)}",
+        reason=f"{mark(faults)}{what}; {pausing[-1].advice}; {wording.paused(card)}",
         cause=pausing[-1].cause,
     )
+
+
+def outlook(faults: Faults, card: Card, record: Record) -> dict[str, object]:
+    """Whether a fault that is kept stands, whether it is fatal then, and what is to be said of it."""
+    if not stands(card, record):
+        return {"standing": False, "fatal": False, "problem": ""}
+    fault = card.standing[record.kind].fault
+    until = wording.until(card, fault)
+    problem = f"{mark(faults)}{card.target}: {wording.what(fault)}; {fault.advice}"
+    return {"standing": True, "fatal": fault.fatal, "problem": problem + (f"; it stands {until}" if until else "")}
 
 
 def mark(faults: Faults) -> str:

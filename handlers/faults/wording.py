@@ -31,6 +31,9 @@ _ADVICE_OF_KIND: Final[dict[FaultKind, str]] = {
     "remapping_failed": "have the card replaced; contact NVIDIA's support, with what nvidia-bug-report.sh collects",
 }
 
+#: Faults that pause a card; where several do, the first of these says for how long.
+_LONGEST_FIRST: Final[tuple[FaultKind, ...]] = ("lost", "recovery_action", "xid")
+
 
 def advice(kind: FaultKind, action: FaultAction, pci_bus_id: str, xid: int | None = None) -> str:
     """What to do, in a sentence."""
@@ -62,22 +65,33 @@ def what(fault: GpuError) -> str:
             return f"the machine's power brake slowed it down for {fault.slowed_s or 0:.3g} s"
 
 
-def until(card: Card) -> str:
+def until(card: Card, fault: GpuError) -> str:
+    """How long a fault stands; empty where its advice says that."""
+    match fault.kind:
+        case "lost":
+            forget = f", or `flyball resume {card.target} --force` says it is gone for good"
+            return "until it answers again" + ("" if card.listed else forget)
+        case "recovery_action":
+            return "until the driver asks for nothing more"
+        case "xid" if card.judged:
+            return "until the driver has asked for nothing for a while"
+        case "xid":
+            return f"until it was reset; `flyball resume {card.target} --force` says it has been dealt with"
+        case _:
+            return ""
+
+
+def paused(card: Card) -> str:
     """How long its faults pause a card; empty where they do not."""
-    kinds = [kind for kind, one in card.standing.items() if one.fault.fatal]
-    if not kinds:
-        return ""
-    if "lost" in kinds:
-        return "paused until it answers again"
-    if "recovery_action" in kinds:
-        return "paused until the driver asks for nothing more"
-    if card.judged:
-        return "paused until the driver has asked for nothing for a while"
-    return f"paused until it was reset, or somebody says: flyball resume {card.target} --for 10m"
+    fatal = {kind: one.fault for kind, one in card.standing.items() if one.fault.fatal}
+    for kind in _LONGEST_FIRST:
+        if kind in fatal:
+            return f"paused {until(card, fatal[kind])}"
+    return ""
 
 
-def sentence(fault: GpuError, until: str) -> str:
-    """The whole of a fault; `until` says how long it pauses the target, empty where it does not."""
+def sentence(fault: GpuError, paused: str) -> str:
+    """The whole of a fault; `paused` says how long it pauses the target, empty where it does not."""
     times = ""
     if fault.folded_s is not None:
         more = f"{fault.count} more time{'s' if fault.count > 1 else ''}" if fault.slowed_s is None else "again"
@@ -85,7 +99,7 @@ def sentence(fault: GpuError, until: str) -> str:
     elif fault.count > 1:
         times = f", {fault.count} times"
     mark = "SIMULATED: " if fault.simulated else ""
-    return f"{mark}{fault.target}: {what(fault)}{times}; {fault.advice}" + (f"; {until}" if until else "")
+    return f"{mark}{fault.target}: {what(fault)}{times}; {fault.advice}" + (f"; {paused}" if paused else "")
 
 
 def _whose(fault: GpuError) -> str:

@@ -92,8 +92,7 @@ def examine(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from _handlers(found.status)
     yield examine_gpus(found.status)
     yield from _targets(found.status)
-    for problem in found.status.problems:
-        yield Finding("problem", "WARNING", problem)
+    yield from _problems(found.status)
 
 
 def _bus(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -152,6 +151,13 @@ def _targets(status: Status) -> Iterator[Finding]:
                 yield Ailing(name, _AILING[state], _reason(state, one.reason), target=one.target, state=state)
             case _:
                 yield Finding(name, "OK", f"{one.state or 'no state of its own'}, speed {one.speed:.0%}")
+
+
+def _problems(status: Status) -> Iterator[Finding]:
+    """What the supervisor says is wrong; a fault that pauses its target is worse than a warning."""
+    fatal = {fault.problem for faults in status.faults.values() for fault in faults if fault.fatal}
+    for problem in status.problems:
+        yield Finding("problem", "CRITICAL" if problem in fatal else "WARNING", problem)
 
 
 def _reason(state: str, reason: str) -> str:

@@ -31,8 +31,9 @@ def command(
     """Let TARGET run again: gpu0, gpu1 …, host or workload.NAME.
 
     Ends the override that stands there. With --for, --speed or --force it also lifts what others demand, for a while;
-    without --force that is refused where the target is BLIND or in a thermal emergency. Waits for the supervisor's
-    answer: exits 1 if it refuses, 3 if it does not answer.
+    without --force that is refused where the target is BLIND or in a thermal emergency. A card's fault stands again
+    afterwards; --force says that an XID has been dealt with. Waits for the supervisor's answer: exits 1 if it refuses,
+    3 if it does not answer.
     """
     from supervisor.cli.override import request
 

@@ -55,6 +55,7 @@ def current_status(parts: Parts) -> Status:
     age_s = None if sample is None else max(0.0, now_s - sample.monotonic_s)
     merged, demands = parts.views.merged(), parts.views.demands()
     counts = link.spool.counts()
+    faults = msgspec.convert(merged.get("faults", {}), dict[str, tuple[FaultStatus, ...]])
     return Status(
         host=parts.host,
         time=rfc3339(parts.clock.wall()),
@@ -82,9 +83,13 @@ def current_status(parts: Parts) -> Status:
         memory=msgspec.convert(merged.get("memory", ()), tuple[MemoryStatus, ...]),
         workloads=tuple(msgspec.convert(merged.get("workloads", []), list[WorkloadStatus])),
         handlers=tuple(parts.handler_status()),
-        faults=msgspec.convert(merged.get("faults", {}), dict[str, tuple[FaultStatus, ...]]),
+        faults=faults,
         xids=merged.get("xids", {}),
-        problems=(*_problems(parts), *parts.views.troubles()),
+        problems=(
+            *_problems(parts),
+            *(fault.problem for every in faults.values() for fault in every if fault.problem),
+            *parts.views.troubles(),
+        ),
     )
 
 

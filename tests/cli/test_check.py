@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from schemas.sample import GpuBackend
-from schemas.status import HandlerStatus, TargetStatus
+from schemas.status import FaultStatus, HandlerStatus, TargetStatus
 from supervisor.bus.keys import lease_key
 from supervisor.cli.check import examine_gpus
 from tests.busservers import BusServer, start_bus_server
@@ -25,6 +25,14 @@ def target(state: Any, *, reason: str = "because", count: int = 1) -> tuple[Targ
 
 def handler(**figures: Any) -> tuple[HandlerStatus, ...]:
     return (HandlerStatus(name="throttle", **figures),)
+
+
+def fault(problem: str, *, fatal: bool) -> dict[str, Any]:
+    one = FaultStatus(
+        kind="lost", fault_class="host", action="reboot_host", advice="reboot the host", count=1,
+        since="2026-11-21T11:00:00.000Z", last="2026-11-21T11:00:00.000Z", standing=True, fatal=fatal, problem=problem,
+    )  # fmt: skip
+    return {"faults": {"gpu0": (one,)}, "problems": (problem,)}
 
 
 def test_everything_well(flyball: Flyball, supervisor: Supervisor) -> None:
@@ -60,6 +68,8 @@ def test_everything_well(flyball: Flyball, supervisor: Supervisor) -> None:
         ({"gpu_backend": GpuBackend("unavailable", "starting")}, "UNKNOWN", "starting"),
         ({"gpu_backend": GpuBackend("unavailable", "no_gpu"), "gpus": ()}, "OK", "FLYBALL OK"),
         ({"problems": ("the disk is full",)}, "WARNING", "problem: the disk is full"),
+        (fault("gpu0: it is lost", fatal=True), "CRITICAL", "problem: gpu0: it is lost"),
+        (fault("gpu0: a row is broken", fatal=False), "WARNING", "problem: gpu0: a row is broken"),
     ],
 )
 def test_what_is_not_well_gives_its_level(

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from schemas.event import GpuError, GpuRecovered
+from schemas.event import GpuError, GpuRecovered, OverrideChanged
 from schemas.workload import Directive
 from tests.daemon import Daemon
 from tests.kernellog import FakeKernelLog
@@ -30,7 +30,7 @@ def test_xids_a_burst_and_a_card_that_is_lost_and_found(state: Path, mock: MockN
         faults.tell_all(daemon, print)
 
 
-def test_a_fatal_xid_pauses_over_a_restart_until_an_operator_lets_the_target_run(
+def test_a_fatal_xid_pauses_over_a_restart_until_an_operator_says_it_has_been_dealt_with(
     state: Path, mock: MockNvml, kernel: FakeKernelLog
 ) -> None:
     """The driver gives no verdicts and NVML tells no XIDs: the kernel's log does, and only a person knows the rest."""
@@ -51,11 +51,44 @@ def test_a_fatal_xid_pauses_over_a_restart_until_an_operator_lets_the_target_run
         daemon.start()
         daemon.status_when(lambda status: status.targets and status.targets[0].action == "pause")
         before = daemon.position()
-        asked = daemon.command("resume", "gpu0", "--for", "1m")
+        asked = daemon.command("resume", "gpu0", "--force")
         assert asked.returncode == 0, asked.stderr
         recovered = daemon.event("flyball.gpu.recovered", after=before).event
         assert recovered.decode(GpuRecovered).resumed
-        assert recovered.text.endswith("let it run; its faults pause it no more")
+        assert recovered.text.endswith("says it has been dealt with; its faults pause it no more")
         ended = daemon.command("resume", "gpu0")  # the override ends, and nothing else holds it
         assert ended.returncode == 0, ended.stderr
         assert daemon.directive("gpu0").action == "run"
+
+
+def test_what_the_driver_asks_for_is_in_force_again_when_an_override_ends(state: Path, mock: MockNvml) -> None:
+    """An operator lets a card run for a second; the fault is among the problems all the while."""
+    with Daemon(state, TIMES.config(state / "kmsg"), environ=mock.environment()) as daemon:
+        daemon.event("flyball.directive.issued", lambda event: event.subject == "gpu0")
+        with mock.together():  # after an XID the driver's verdict is read at once
+            mock.set(0, field_230=1)
+            mock.xid(0, 31)
+        daemon.event("flyball.gpu.error", lambda event: event.decode(GpuError).recovery_action == "gpu_reset")
+        daemon.event("flyball.directive.issued", lambda event: event.decode(Directive).action == "pause")
+        before = daemon.position()
+        asked = daemon.command("resume", "gpu0", "--for", "1s")
+        assert asked.returncode == 0, asked.stderr
+        ended = daemon.event(
+            "flyball.override.changed", lambda event: event.decode(OverrideChanged).outcome == "ended", after=before
+        )
+        issued = [event.decode(Directive) for event in daemon.events("flyball.directive.issued", after=before)]
+        assert [one.action for one in issued] == ["run", "pause"], ended.event.text
+        assert "the driver asks for gpu reset" in daemon.directive("gpu0").reason
+        assert not daemon.events("flyball.gpu.recovered"), "nothing is over"
+        status = daemon.status_when(lambda status: status.problems)
+        (problem,) = status.problems
+        assert problem.startswith("gpu0: the driver asks for gpu reset; ")
+        assert problem in daemon.command("status").stdout
+        checked = daemon.command("check")
+        assert (checked.returncode, problem in checked.stdout.splitlines()[0]) == (2, True), checked.stdout
+        with mock.together():
+            mock.set(0, field_230=0)
+            mock.xid(0, 31)
+        recovered = daemon.event("flyball.gpu.recovered", after=before).event
+        assert "over after" in recovered.text and recovered.decode(GpuRecovered).resumed
+        daemon.status_when(lambda status: not status.problems)

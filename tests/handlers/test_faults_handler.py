@@ -78,7 +78,9 @@ async def test_what_is_neither_is_malformed_and_changes_nothing() -> None:
 async def test_an_operator_lets_a_target_run() -> None:
     handler = watch()
     await feed(handler, sample(1, [card(95)]))
-    decisions = await handler.handle(let_run(), context(2, "events"))
+    assert await handler.handle(let_run(), context(2, "events")) is None
+    assert [demand.target for demand in handler.demands()] == ["gpu0"]
+    decisions = await handler.handle(let_run(forced=True), context(3, "events"))
     assert decisions is not None and decisions.demands == [Withdrawal("faults", "gpu0")]
     assert [draft.type for draft in decisions.events] == ["flyball.gpu.recovered"]
 

@@ -142,8 +142,8 @@ def test_the_sentence_says_what_whose_and_what_to_do() -> None:
     outcome = watch.sees(gpu(xids=(xid,), pci_bus_id=PCI), processes=[known])
     assert texts(outcome) == [
         "gpu0: XID 79 (the card has fallen off the bus) of python (pid 1234), workload trainer; reboot the host; where "
-        "it happens again, have card, slot and power checked; paused until it was reset, or somebody says: "
-        "flyball resume gpu0 --for 10m"
+        "it happens again, have card, slot and power checked; paused until it was reset; `flyball resume "
+        "gpu0 --force` says it has been dealt with"
     ]
     assert outcome.demands[0].reason == texts(outcome)[0].removeprefix("gpu0: ")
     (error,) = errors(outcome)
@@ -262,7 +262,7 @@ def test_a_fatal_one_is_never_folded_away_while_nothing_pauses_the_card() -> Non
     watch = Watch()
     watch.sees(card(0, 79))
     watch.takes(sample(2, [card()]))
-    assert resumed(watch.faults, override(), "o1").withdrawn == ("gpu0",)
+    assert resumed(watch.faults, override(forced=True), "o1").withdrawn == ("gpu0",)
     (error,) = errors(watch.sees(card(0, 79), second=3))
     assert (error.folded_s, watch.paused) == (None, ["gpu0"])
 
@@ -384,31 +384,63 @@ def override(**fields: Any) -> OverrideChanged:
     return OverrideChanged(operator="alice", reason="", cause="c", **given)
 
 
-def test_an_operator_ends_what_an_xid_or_a_verdict_paused() -> None:
+def test_who_forces_a_target_to_run_says_that_its_xid_has_been_dealt_with() -> None:
     watch = Watch()
     watch.sees(card(0, 95), card(1, 79))
-    outcome = resumed(watch.faults, override(), "o1")
+    outcome = resumed(watch.faults, override(forced=True), "o1")
     assert outcome.withdrawn == ("gpu0",) and watch.paused == ["gpu1"]
-    assert texts(outcome)[0].endswith("; alice let it run; its faults pause it no more")
-    watch.sees(card(0, recovery_action="gpu_reset"), card(1))
-    assert watch.paused == ["gpu0", "gpu1"]
-    resumed(watch.faults, override(), "o2")
-    assert not watch.sees(card(0, recovery_action="gpu_reset"), card(1)), "it was taken note of"
-    assert watch.paused == ["gpu1"]
-    watch.sees(card(0, 48, recovery_action="gpu_reset"), card(1))
-    assert watch.paused == ["gpu0", "gpu1"], "another fault is another matter"
+    assert texts(outcome)[0].endswith("; alice says it has been dealt with; its faults pause it no more")
+    watch.sees(card(0, 95), card(1))
+    assert watch.paused == ["gpu0", "gpu1"], "another one is another matter"
 
 
-@pytest.mark.parametrize("fields", [{"outcome": "ended"}, {"outcome": "refused"}, {"action": "throttle", "speed": 0.5}])
+@pytest.mark.parametrize("forced", [False, True])
+def test_what_the_driver_asks_for_stands_whatever_an_operator_says(forced: bool) -> None:
+    watch = Watch()
+    watch.sees(card(0, 95))
+    watch.sees(card(recovery_action="gpu_reset"))
+    assert not resumed(watch.faults, override(forced=forced), "o1")
+    assert not any(watch.until(60, card(recovery_action="gpu_reset")))
+    assert watch.paused == ["gpu0"]
+    watch.until(100, card(recovery_action="none"))
+    assert watch.paused == [], "until the driver takes it back"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"boot_id": "another"}, {"backend": GpuBackend("unavailable", "driver_not_loaded")}]
+)
+def test_a_verdict_is_over_where_another_driver_gives_none(fields: dict[str, Any]) -> None:
+    watch = Watch()
+    watch.sees(card(recovery_action="gpu_reset"))
+    watch.until(60, card())
+    assert watch.paused == ["gpu0"], "this driver gives verdicts, and is silent now"
+    watch.sees(**fields)
+    boot_id = fields.get("boot_id", BOOT)
+    for _ in range(40):
+        watch.sees(card(), boot_id=boot_id)
+    assert watch.paused == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"forced": False},
+        {"outcome": "ended"},
+        {"outcome": "refused"},
+        {"action": "throttle", "speed": 0.5},
+        {"target": "gpu1"},
+    ],
+)
 def test_other_words_of_operators_end_nothing(fields: dict[str, Any]) -> None:
     watch = Watch()
     watch.sees(card(0, 95))
-    assert not resumed(watch.faults, override(**fields), "o1")
+    assert not resumed(watch.faults, override(**{"forced": True} | fields), "o1")
     assert watch.paused == ["gpu0"]
 
 
 def test_an_operator_cannot_talk_a_lost_card_back() -> None:
     watch = Watch()
+    watch.sees(card(0, 79))
     watch.sees(lost())
     assert not resumed(watch.faults, override(forced=True), "o1")
     assert watch.paused == ["gpu0"]
@@ -420,7 +452,9 @@ def test_a_card_that_is_listed_no_more_is_lost_until_it_is_forgotten() -> None:
     outcomes = [watch.sees(card(0)) for _ in range(ABSENT_SAMPLES + 2)]
     assert [bool(outcome) for outcome in outcomes] == [False, False, True, False, False]
     assert watch.paused == ["gpu1"]
-    assert resumed(watch.faults, override(target="gpu1", forced=True), "o1").withdrawn == ("gpu1",)
+    assert "`flyball resume gpu1 --force` says it is gone for good" in watch.faults.demands["gpu1"].reason
+    assert not resumed(watch.faults, override(target="gpu1"), "o1")
+    assert resumed(watch.faults, override(target="gpu1", forced=True), "o2").withdrawn == ("gpu1",)
     assert not any(watch.until(30, card(0)))
 
 
@@ -565,6 +599,49 @@ def test_those_who_look_see_the_last_faults_of_each_target() -> None:
         watch.sees(card(0, 2000 + number))
     assert len(view(watch.faults)["gpu0"]) == 16
     assert len(xid_totals(watch.faults)["gpu0"]) == 256
+
+
+def standing_problems(watch: Watch, target: str = "gpu0") -> list[tuple[object, object]]:
+    """What is said of each fault that stands, and whether it is fatal."""
+    return [(one["problem"], one["fatal"]) for one in view(watch.faults).get(target, []) if one["standing"]]
+
+
+def test_a_fault_that_stands_is_a_problem_until_it_is_over() -> None:
+    watch = Watch()
+    watch.sees(card(0, 13, remapped_rows_failed=True), simulated=True)
+    ((problem, fatal),) = standing_problems(watch)
+    assert not fatal and str(problem).startswith("SIMULATED: gpu0: a row of its memory is broken and could not be")
+    watch = Watch()
+    watch.sees(card(0, 95))
+    assert standing_problems(watch) == [
+        (
+            "gpu0: XID 95 (memory error, not contained); end every program on the card, this supervisor too, and reset "
+            f"it: nvidia-smi --gpu-reset -i {PCI}; it stands until it was reset; `flyball resume gpu0 --force` says it "
+            "has been dealt with",
+            True,
+        )
+    ]
+    resumed(watch.faults, override(), "o1")
+    assert len(standing_problems(watch)) == 1, "an operator lets it run for a while, and it stands"
+    resumed(watch.faults, override(forced=True), "o2")
+    assert standing_problems(watch) == []
+    assert [(one["problem"], one["fatal"]) for one in view(watch.faults)["gpu0"]] == [("", False)]
+
+
+def test_what_the_driver_asks_for_is_a_problem_also_where_an_xid_told_of_it() -> None:
+    watch = Watch()
+    watch.sees(card(0, 95, recovery_action="gpu_reset"))
+    ((problem, fatal),) = standing_problems(watch)
+    assert fatal and str(problem).startswith("gpu0: the driver asks for gpu reset; ")
+    assert str(problem).endswith("; it stands until the driver asks for nothing more")
+
+
+def test_a_fault_that_stands_is_never_forgotten_for_others() -> None:
+    watch = Watch()
+    watch.sees(card(0, 79))
+    for number in range(1, 100):
+        watch.sees(card(0, 2000 + number))
+    assert len(standing_problems(watch)) == 1 and len(view(watch.faults)["gpu0"]) == 16
 
 
 gpus = st.builds(

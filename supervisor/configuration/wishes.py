@@ -10,7 +10,7 @@ from supervisor.configuration.catalogue import Catalogue
 from supervisor.configuration.conversion import Report, nearest
 from supervisor.configuration.wording import shown
 
-#: Who asks for more keys that nobody knows is told of the first ones.
+#: Who asks for so many keys that nobody knows is told of these; what comes after them is not looked at.
 _UNKNOWN_MOST: Final = 20
 _NAME_SHOWN: Final = 60
 
@@ -26,12 +26,19 @@ class Wishes:
         self._report = Report({})
         self._unknown_keys = 0
         for name, value in body.items():
+            if self._has_enough:
+                break
             self._take_name(name, value)
 
     @property
     def problems(self) -> list[str]:
         """Each `path: what is wrong, what would be right`."""
         return self._report.problems
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether nothing more is looked at: the request is refused anyway, and each key takes its time."""
+        return self._unknown_keys >= _UNKNOWN_MOST
 
     def _take_name(self, name: str, value: object) -> None:
         """A word at the top of the request."""
@@ -53,6 +60,8 @@ class Wishes:
             self.values.update((one, None) for one in self._kept if one == key or one.startswith(f"{key}."))
         elif inside and isinstance(value, Mapping):
             for name, inner in value.items():
+                if self._has_enough:
+                    break
                 self._take(f"{key}.{name}", inner)
         elif inside and value is not None:
             self._report.add(path, f"{shown(value)} is not a table")
@@ -74,8 +83,6 @@ class Wishes:
 
     def _unknown(self, key: str, known: Collection[str], listed: Collection[str]) -> None:
         self._unknown_keys += 1
-        if self._unknown_keys > _UNKNOWN_MOST:
-            return  # it is refused anyway, and to look for what was meant takes its time
         key = key[:_NAME_SHOWN]
         near = nearest(key.rpartition(".")[2], known)
         meant = f"did you mean {near}?" if near else f"known here: {', '.join(sorted(listed))}"

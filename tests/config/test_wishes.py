@@ -101,3 +101,21 @@ def test_noise_costs_little() -> None:
     found = wishes({f"{index}{'x' * 100}": index for index in range(10_000)})
     assert len(found.problems) == 20
     assert all(len(problem) < 150 for problem in found.problems)
+
+
+@pytest.mark.parametrize("prefix", ["", "ladder.", "nowhere."])
+def test_after_so_many_unknown_keys_none_is_looked_at(prefix: str) -> None:
+    """A body holds thousands, and each is compared with all that are known, on the loop."""
+    looked: list[str] = []
+
+    class Counting(Catalogue):
+        def under(self, table: str) -> list[str]:
+            looked.append(table)
+            return super().under(table)
+
+    keys = {f"{prefix}k{index}": index for index in range(7_000)}
+    for body in (keys, {"ladder": {"low": 1, **keys}}):
+        looked.clear()
+        found = Wishes(body, Counting({"ladder": Ladder, "other": Other}), ())
+        assert len(found.problems) == 20
+        assert len(looked) < 100

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.errors import StateDirectoryError
+from supervisor.paths import sync_directory
 
 FILE: Final = "token"
 #: What RFC 6750 lets stand behind `Bearer`; shorter ones can be guessed.
@@ -35,7 +36,7 @@ class Token:
 
 
 def kept_token(state: Path) -> Token:
-    """The token in the state directory `state`; made at first, whole or not there, whenever we are killed.
+    """The token in the state directory `state`; made at first, whole or not there, whenever all ends.
 
     :raises StateDirectoryError: it cannot be read or written, or what lies there is none.
     """
@@ -63,7 +64,10 @@ def _make(path: Path) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe() + "\n")
+        file.flush()
+        os.fsync(descriptor)
     draft.replace(path)
+    sync_directory(path.parent)
 
 
 def _keep_private(path: Path) -> None:

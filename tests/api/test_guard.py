@@ -1,5 +1,6 @@
 """Who is let in: names of this machine, no pages of elsewhere, and the token where it is needed."""
 
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -208,6 +209,21 @@ def test_a_token_is_made_once_and_is_private(tmp_path: Path) -> None:
     assert text not in repr(token) + str(token)
     (tmp_path / "other").mkdir()
     assert not kept_token(tmp_path / "other").opens(f"Bearer {text}")
+
+
+def test_a_token_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the power may go in between, and leave an empty file that no start can use."""
+    written: list[tuple[int, bool]] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        written.append((found.st_size if stat.S_ISREG(found.st_mode) else -1, (tmp_path / "token").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    token = kept_token(tmp_path)
+    assert written == [(token.path.stat().st_size, False), (-1, True)]
 
 
 def test_a_token_that_everybody_may_read_is_made_private(tmp_path: Path) -> None:

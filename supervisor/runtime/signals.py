@@ -2,6 +2,10 @@
 
 A terminal that hangs up sends SIGHUP, too: who was started from it ends with it then, in good order, unless `nohup`
 told him not to.
+
+Who was disowned by his shell (`flyball run & disown`) gets no SIGHUP when that terminal closes, and goes on without it.
+A later SIGHUP, which was meant as `read it again`, looks like that of the terminal then, and ends him. `nohup`,
+`setsid` or a service is what to start him with: from the start, he then has nothing to lose.
 """
 
 import asyncio

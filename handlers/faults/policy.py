@@ -111,10 +111,11 @@ def void_rates(faults: Faults) -> None:
 
 
 def view(faults: Faults) -> dict[str, list[dict[str, object]]]:
-    """The last faults of each target that had any, the newest last."""
-    return {
-        card.target: [
-            {
+    """The last faults of each target that had any, the newest of a card last."""
+    shown: dict[str, list[dict[str, object]]] = {}
+    for card in faults.cards.values():  # one that is gone may share its target with the one that stands there now
+        for one in card.records.values():
+            fault = {
                 "kind": one.kind,
                 "xid": one.xid,
                 "count": one.count,
@@ -125,11 +126,8 @@ def view(faults: Faults) -> dict[str, list[dict[str, object]]]:
                 "last": one.last,
                 **outlook(faults, card, one),
             }
-            for one in card.records.values()
-        ]
-        for card in faults.cards.values()
-        if card.records
-    }
+            shown.setdefault(card.target, []).append(fault)
+    return shown
 
 
 def xid_totals(faults: Faults) -> dict[str, dict[str, int]]:

@@ -464,6 +464,9 @@ def test_where_another_card_stands_now_it_is_not_to_blame() -> None:
     moved = [watch.sees(card(0, uuid="GPU-1")) for _ in range(ABSENT_SAMPLES)]
     assert [one.detail for one in errors(moved)] == ["the driver has not listed it for 3 samples"]
     assert watch.paused == [], "GPU-0 stood at index 0, where GPU-1 is now"
+    watch.sees(card(0, 13, uuid="GPU-1"))
+    ((problem, _),) = standing_problems(watch)
+    assert str(problem).startswith("gpu0: the card is lost "), "and it is missing all the same"
 
 
 def test_a_pause_goes_where_its_card_goes() -> None:

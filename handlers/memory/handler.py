@@ -176,6 +176,7 @@ class Memory(Handler):
         targets = looked_at.union(*(one.parts for one in standing))
         return {
             "memory": [self._row(target, standing) for target in sorted(targets)],
+            # a workload that registered by itself comes after us, and wins
             "registered": {one.pid: (one.start_time_s, f"{MARK}{one.allocation_id}") for one in standing if one.pid},
         }
 

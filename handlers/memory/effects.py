@@ -17,7 +17,7 @@ def start_time_s(pid: int) -> float | None:
     try:
         # the name, in brackets, may hold spaces and brackets: proc_pid_stat(5)
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # the last under hidepid=1
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
@@ -35,7 +35,7 @@ def _is_hidden(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return not Path(f"/proc/{pid}").exists()
+        return not os.access(f"/proc/{pid}/stat", os.R_OK)
     except (ProcessLookupError, OverflowError):
         return False
     return False

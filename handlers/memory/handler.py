@@ -98,8 +98,9 @@ class Memory(Handler):
         if event.source.partition("/")[0] != context.host:
             return None
         if context.stream == "events":
-            self._note(event)
-            return None
+            back = self._note(event)
+            why = "it had ended before the bus lost its data"
+            return None if context.replaying else _decisions(self._give_back(back, lambda _: why, event.id, context))
         if context.replaying:
             return None  # it was decided by the server
         if len(event.data) > _LARGEST_MESSAGE:
@@ -201,11 +202,12 @@ class Memory(Handler):
             records=self._records(measured, sample, context),
         )
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event) -> Sequence[Reservation]:
+        """Returns what stands on the bus although it has ended."""
         if event.type == _READ:
-            policy.take_all(self.book, event.decode(LedgerRead))
-        else:
-            policy.take(self.book, event.decode(LedgerAnswer))
+            return policy.take_all(self.book, event.decode(LedgerRead))
+        policy.take(self.book, event.decode(LedgerAnswer))
+        return ()
 
     def _bereft(self, sample: Sample, cause: str, context: Context) -> list[LedgerEntry]:
         """Give back what belongs to processes that have ended: the sample shows it, and a look at them now."""

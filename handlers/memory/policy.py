@@ -50,9 +50,10 @@ def take(book: Book, answer: LedgerAnswer) -> None:
             del book.reservations[name]
 
 
-def take_all(book: Book, read: LedgerRead) -> None:
-    """Take note of everything that stands."""
+def take_all(book: Book, read: LedgerRead) -> list[Reservation]:
+    """Take note of everything that stands; returns what should not: it has ended, and is to be given back."""
     book.reservations = {one.allocation_id: one for one in read.reservations if one.request not in book.ended}
+    return [one for one in read.reservations if one.request in book.ended]
 
 
 def over(book: Book, now_s: float) -> list[Reservation]:

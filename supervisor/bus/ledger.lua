@@ -22,7 +22,7 @@ end
 local function read_reservation(text)
   local r = decode(text)
   if not r or r.json then return r end
-  if type(r.parts) ~= 'table' or type(r.request) ~= 'string' then return nil end
+  if type(r.parts) ~= 'table' or type(r.request) ~= 'string' or type(r.owner) ~= 'string' then return nil end
   for _, bytes in pairs(r.parts) do
     if type(bytes) ~= 'number' then return nil end
   end
@@ -45,8 +45,8 @@ end
 local function room(capacity, target, ledger)
   local f = redis.call('HMGET', capacity, 'limit_bytes', 'reserve_bytes', 'used_bytes', 'held')
   local limit, reserve, used = tonumber(f[1] or ''), tonumber(f[2] or ''), tonumber(f[3] or '')
-  local held = decode(f[4] or '')
-  if not (limit and reserve and used and held) then return nil end
+  local ok, held = pcall(cjson.decode, f[4] or '')  -- it is another one each second, and not worth keeping
+  if not (limit and reserve and used and ok and type(held) == 'table') then return nil end
   local reserved, own = 0, 0
   for _, r in pairs(ledger) do
     local part = r.parts[target]

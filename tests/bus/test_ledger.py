@@ -278,7 +278,8 @@ async def test_the_ledger_is_bounded(ledger: Ledger) -> None:
 
 
 async def test_junk_in_the_ledger_promises_nothing_until_it_is_released(ledger: Ledger) -> None:
-    for junk in ("not json", "[]", '{"parts":{"gpu0":"much"},"request":"x"}', '{"parts":{}}'):
+    ownerless = '{"parts":{"gpu0":1},"request":"x","starting":true}'
+    for junk in ("not json", "[]", '{"parts":{"gpu0":"much"},"request":"x"}', '{"parts":{}}', ownerless):
         await ledger.bus.client.hset(LEDGER, "junk", junk)
         answer = await ledger.reserve("a", 1)
         assert "the entry junk of the ledger cannot be read" in answer.text

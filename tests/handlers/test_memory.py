@@ -349,8 +349,12 @@ async def test_what_stands_is_taken_over_as_it_is_told() -> None:
     await room.answer("reserved", gone)
     await room.answer("released", reservation("late"))
     read = LedgerRead(reservations=(new, reservation("late")), restored=(), cause="start")
-    await room.handler.handle(event("flyball.memory.ledger_read", read), context(0, "events"))
+    decisions = await room.handler.handle(event("flyball.memory.ledger_read", read), context(0, "events"))
     assert room.handler.book.standing() == [new]
+    assert decisions is not None, "what had ended, and the bus still has, is given back"
+    assert [(entry.change, entry.of) for entry in decisions.ledger] == [
+        (Release(allocation_id="late"), reservation("late").request)
+    ]
 
 
 async def test_the_ledger_survives_a_restart() -> None:

@@ -145,14 +145,13 @@ def race(
             assert all(standing[name].pid == holding[name].pid for name in holding), f"round {number}: of others"
             granted, most, full = granted + len(holding), max(most, len(holding)), full + (len(holding) == fits)
             owners = list(holding.values())
-            whom += _play(
-                daemon, owners, "release", list(holding), chance, killed if 2 * number + 1 in deadly else None
-            )
+            then = _play(daemon, owners, "release", list(holding), chance, killed if 2 * number + 1 in deadly else None)
             assert len(_told(owners, "released")) == len(owners)
             assert ledger(daemon) == {}, f"round {number}: something stands"
-            if whom:
+            if whom or then:
                 await_capacity(daemon, other_than=measured(daemon))  # the last one may be of who was killed
-                tell(f"round {number:3}: killed {whom}; {len(holding)} of {claimants} got {size} MiB, all gave back")
+                dead = ", ".join(filter(None, (whom, then)))
+                tell(f"round {number:3}: killed {dead}; {len(holding)} of {claimants} got {size} MiB, all gave back")
     return Race(rounds, size, granted, most, full, killed)
 
 
@@ -169,7 +168,7 @@ def _play(
     time.sleep(chance.uniform(0, 0.1))  # in the middle of it
     kill(daemon)
     killed[whom] += 1
-    return f"{whom} while they {verb} "
+    return f"{whom} while they {verb}"
 
 
 def _told(programs: Sequence[Claimant], outcome: str) -> dict[str, Claimant]:

@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.throttle import wording
+from handlers.throttle.predictive import Prediction
 from handlers.throttle.settings import Settings
 from schemas.demand import Demand
 from schemas.event import State
@@ -54,11 +55,13 @@ class Ladder(Struct, kw_only=True):
     #: when it came into `state`: the time of the sample that moved it
     since: str = ""
     demand: Demand | None = None
+    prediction: Prediction | None = None
 
     def void_rates(self) -> None:
         """Nothing that was measured over time holds: the cooldown and the watch over growing memory start again."""
         self._restart_waits()
         self.readings = 0
+        self.prediction = None
 
     def forget_figures(self) -> None:
         """Expect no figure because it was there before."""

@@ -4,13 +4,15 @@ BLIND is no rung of the ladder: the rung stays, and so does what was demanded. A
 CLOCK_MONOTONIC, which starts anew at a reboot.
 """
 
+from math import inf
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from handlers.throttle import wording
+from handlers.throttle import predictive, wording
 from handlers.throttle.ladder import CRITICAL, PROVEN_READINGS, UNREAD, Ladder, seconds_up, step, way_up
+from handlers.throttle.predictive import Prediction
 from handlers.throttle.settings import Settings
 from schemas.demand import Demand
 from schemas.event import PauseFutile, State, StateChanged
@@ -214,9 +216,32 @@ def _read(
         ladder.why = f"readable again, {wording.figures(temperature, memory, by_margin)}; up only after the cooldown"
     if measured:
         ladder.readings = min(ladder.readings + 1, PROVEN_READINGS)
-    was_emergency = ladder.emergency
+    was_emergency, why, rung = ladder.emergency, ladder.why, ladder.rung
     step(ladder, now, settings)
-    return _say(ladder, governor, settings, news=ladder.emergency != was_emergency)
+    said = _look_ahead(ladder, governor, settings, first=rung == UNREAD) if full else ""
+    if said:
+        ladder.why = said if ladder.why == why else f"{ladder.why}; {said}"
+    return _say(ladder, governor, settings, news=ladder.emergency != was_emergency or bool(said))
+
+
+def _look_ahead(ladder: Ladder, governor: Governor, settings: Settings, *, first: bool) -> str:
+    """Let prediction learn from a full reading of a card and choose; returns what there is to say of it."""
+    if settings.policy == "ladder" or ladder is governor.host:
+        if ladder.prediction is None:
+            return ""
+        ladder.prediction = None
+        return "the ladder decides from now on"
+    now, most = governor.monotonic_s, _ladder_speed(ladder, settings)
+    speed = most if first or ladder.demand is None else ladder.demand.speed
+    if ladder.prediction is None:
+        ladder.prediction = Prediction(seen_s=-inf, speed=speed, since_s=now)
+    prediction = ladder.prediction
+    said = predictive.learn(prediction, now, ladder.temperature_celsius, ladder.memory_percent, speed, settings)
+    if most == 0:
+        prediction.speed, prediction.since_s = 0.0, -inf
+        return said
+    chosen = predictive.choose(prediction, now, most, settings)
+    return "; ".join(words for words in (said, chosen) if words)
 
 
 def _lose(ladder: Ladder, kind: str, why: str, governor: Governor, settings: Settings) -> Move | None:
@@ -265,18 +290,33 @@ def _gone(ladder: Ladder, governor: Governor, why: str) -> Move:
     )
 
 
-def _wanted(ladder: Ladder, settings: Settings) -> tuple[float, Cleanup]:
-    """The speed and cleanup that follow from where a target stands; BLIND keeps what was said last."""
-    if ladder.blind and ladder.demand is not None:
-        return ladder.demand.speed, ladder.demand.cleanup
-    if ladder.rung == CRITICAL and not ladder.futile:
-        return 0.0, "emergency" if ladder.urgent else "none"
+def _ladder_speed(ladder: Ladder, settings: Settings) -> float:
+    """The speed that the ladder alone gives to where a target stands."""
     if ladder.rung == CRITICAL:
-        return settings.speed_throttled, "soft"
+        return settings.speed_throttled if ladder.futile else 0.0
     if ladder.rung == 0:
-        return 1.0, "none"
+        return 1.0
     # what was never read is not green: half speed until we know better
-    return settings.speed_normal if ladder.rung == 1 else settings.speed_throttled, "none"
+    return settings.speed_normal if ladder.rung == 1 else settings.speed_throttled
+
+
+def _wanted(ladder: Ladder, settings: Settings) -> tuple[float, Cleanup]:
+    """The speed and cleanup that follow from where a target stands and what is forecast of it.
+
+    BLIND keeps what was said last, but a forecast that was faster than the ladder is none any more.
+    """
+    speed, prediction = _ladder_speed(ladder, settings), ladder.prediction
+    if ladder.blind and ladder.demand is not None:
+        return min(ladder.demand.speed, speed), ladder.demand.cleanup
+    cleanup: Cleanup = "none"
+    if ladder.rung == CRITICAL:
+        cleanup = "soft" if ladder.futile else "emergency" if ladder.urgent else "none"
+    elif prediction is not None and prediction.cleanup:
+        cleanup = "soft"
+    if prediction is not None:
+        free = prediction.trusted and ladder.rung != CRITICAL
+        speed = prediction.speed if free else min(prediction.speed, speed)
+    return speed, cleanup
 
 
 def _say(ladder: Ladder, governor: Governor, settings: Settings, *, news: bool = False) -> Move | None:
@@ -343,6 +383,8 @@ def standing(ladder: Ladder, governor: Governor, settings: Settings) -> str:
     waits = ""
     if ladder.blind:
         waits = "until it can be read it keeps " + wording.speed_words(ladder.demand.action, ladder.demand.speed)
+    elif ladder.prediction is not None and ladder.prediction.trusted and ladder.rung != CRITICAL:
+        waits = predictive.standing(ladder.prediction)
     elif ladder.rung > 0:
         hottest, fullest = way_up(ladder.rung, settings)
         waits = wording.way_up(

@@ -6,6 +6,7 @@ the rules of Flyball's own. OPTIMAL is full speed and CRITICAL is a pause; these
 
 from itertools import pairwise
 from math import inf
+from typing import Literal
 
 from msgspec import Struct
 
@@ -13,6 +14,10 @@ from msgspec import Struct
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[throttle]`; temperatures in °C, memory in percent of the total, a GPU's and the host's alike."""
 
+    #: What sets the speed below CRITICAL: the ladder, or for cards a forecast of heat and memory that proved right.
+    policy: Literal["ladder", "predictive"] = "predictive"
+    #: A forecast stays so far below temp_throttle, besides what it does not know (ours: see docs/decisions/050).
+    forecast_margin_celsius: float = 1.0
     #: OPTIMAL below it (seed: < 65 °C).
     temp_optimal: float = 65.0
     #: NORMAL below it, THROTTLED from it on (seed: 65–75 °C, 75–85 °C).
@@ -52,6 +57,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             *_out_of_range(self, 0.0, 150.0, "temp_optimal", "temp_normal", "temp_throttle", "temp_critical"),
             *_out_of_range(self, 0.0, 100.0, "memory_optimal", "memory_normal", "memory_critical"),
             *_out_of_range(self, 0.01, 1.0, "speed_normal", "speed_throttled"),
+            *_out_of_range(self, 0.0, 50.0, "forecast_margin_celsius"),
             *_out_of_range(self, 0.0, inf, "throttle_cooldown_seconds", "critical_pause_seconds"),
             *_out_of_range(self, 0.0, 100.0, "memory_growth_points"),
             *_out_of_range(self, 1.0, inf, "blind_intervals"),

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from bench import api, daemon, ledger, loop, start, throughput
+from bench import api, daemon, ledger, loop, start, thermal, throughput
 from bench.chains import Bare, Raw, ours
 from bench.peers import environment
 from bench.report import Report, options
 from bench.rig import rig
 from bench.server import private_server
+from bench.thermal_sim.fleet import fleet
 from tests.tools import require_tool
 
 ROOT = Path(__file__).parents[2]
-BENCHES = ("api", "daemon", "loop", "sampling", "start", "throughput")
+BENCHES = ("api", "daemon", "loop", "sampling", "start", "thermal", "throughput")
 #: The other modules of the room: what the benchmarks share.
 PARTS = {
     "__init__", "chains", "emptyserver", "ledger", "listener", "openloop", "report", "rig", "running", "samples",
@@ -150,3 +151,17 @@ def test_the_rows_of_the_api_hold_what_was_measured() -> None:
         ("p50", 200, 2, False), ("p50", 200, 1, True), ("p50", 6000, None, False), ("p50", 200, None, None),
         ("p99", 600, 1.5, True), ("p99", 600, 1, True), ("p99", 6000, None, None), ("p99", 600, None, None),
     ]  # fmt: skip
+
+
+def test_the_rows_of_the_thermal_bench_hold_every_class_and_the_goals_in_sum() -> None:
+    scores, cost = thermal.run(fleet(seed=1, seconds=90, count=6), 90)
+    assert set(scores) == {"ladder", "predictive", "PI", "do nothing", "best constant speed", "all-knowing"}
+    assert {name: len(each) for name, each in scores.items()} == dict.fromkeys(scores, 6)
+    assert set(cost) == {"ladder", "predictive"}
+    rows = Report("thermal", options("", []))
+    thermal.add_rows(rows, "fleet", scores, goals=True)
+    assert [row.goal for row in rows.rows if row.goal] == [
+        "≥ 1.15 × floor", "≤ 0 s", "≤ 0 s", "≤ 0 events", "≤ 4 1/min",
+    ]  # fmt: skip
+    assert len(rows.rows) == 5 * 7 + 3
+    assert len(thermal.table(scores).splitlines()) == 8

@@ -14,9 +14,10 @@ from handlers.throttle.policy import RUNGS, Governor, Move, observe, watch
 from handlers.throttle.settings import Settings
 from schemas.event import PauseFutile, StateChanged
 from schemas.sample import GpuBackend, Sample
+from tests.handlers.courses import courses
 from tests.handlers.samples import GIB, gpu, host, sample
 
-SETTINGS = Settings()
+SETTINGS = Settings(policy="ladder")
 
 
 class Course:
@@ -395,7 +396,7 @@ def test_a_gap_starts_the_cooldown_again() -> None:
 
 
 def test_two_fresh_samples_before_any_step_up_even_without_a_cooldown() -> None:
-    course = Course(Settings(throttle_cooldown_seconds=0.0))
+    course = Course(Settings(policy="ladder", throttle_cooldown_seconds=0.0))
     course.hold(76)
     assert course.hold(60) == []
     assert len(course.hold(60)) == 1
@@ -433,48 +434,12 @@ def test_the_hosts_memory_has_a_ladder_of_its_own() -> None:
 def test_other_settings_are_said_at_the_next_sample() -> None:
     course = Course()
     course.hold(70)
-    course.settings = Settings(speed_normal=0.7)
+    course.settings = Settings(policy="ladder", speed_normal=0.7)
     ((_, move),) = course.hold(70)
     assert move.demand is not None and move.demand.speed == 0.7
 
 
 # What holds for every sequence.
-
-temperatures = st.one_of(st.none(), st.floats(20, 110), st.sampled_from([62.0, 65, 72, 75, 82, 85, 85.1, 87, 90]))
-memories = st.one_of(st.none(), st.floats(0, 110), st.sampled_from([67.0, 70, 82, 85, 92, 95, 95.1, 97]))
-
-
-@st.composite
-def courses(draw: st.DrawFn) -> list[Sample]:
-    """Half an hour at most, in strides from 0.1 to 100 s, of two cards and the host, with every kind of trouble."""
-    second, boot, course = 1000.0, "boot-a", []
-    for _ in range(draw(st.integers(1, 40))):
-        second += draw(st.sampled_from([0.1, 1, 1, 1, 2, 10, 31, 61, 100]))
-        if draw(st.integers(0, 30)) == 0:
-            second, boot = 1.0, boot + "x"
-        cards = [
-            gpu(
-                draw(temperatures),
-                draw(memories),
-                index=index,
-                reading=draw(st.sampled_from(["fresh", "fresh", "fresh", "fresh", "blind", "lost"])),
-                temperature_margin_celsius=draw(st.one_of(st.none(), st.floats(-20, 60))),
-            )
-            for index in range(draw(st.integers(0, 2)))
-        ]
-        course.append(
-            sample(
-                second,
-                cards,
-                figures=host(draw(st.floats(0, 100))) if draw(st.booleans()) else None,
-                backend=draw(st.sampled_from([GpuBackend("ok"), GpuBackend("ok"), GpuBackend("unavailable", "why")])),
-                gap=draw(st.integers(0, 9)) == 0,
-                scope=draw(st.sampled_from(["full", "full", "fast"])),
-                interval_s=draw(st.sampled_from([100.0, 1.0])),
-                boot_id=boot,
-            )
-        )
-    return course
 
 
 def run(governor: Governor, course: Sequence[Sample]) -> list[list[Move]]:
@@ -576,7 +541,7 @@ def test_every_default_is_possible() -> None:
         ({"blind_intervals": 0.5}, ["blind_intervals"]),
     ],
 )
-def test_every_impossible_setting_is_named(fields: dict[str, float], keys: list[str]) -> None:
+def test_every_impossible_setting_is_named(fields: dict[str, Any], keys: list[str]) -> None:
     problems = Settings(**fields).problems()
     assert [problem.partition(":")[0] for problem in problems] == keys
 

@@ -36,10 +36,11 @@ class Waits(NamedTuple):
 
     @property
     def config(self) -> str:
-        """The daemon's configuration; with the defaults, what everybody gets."""
+        """The daemon's configuration: the ladder alone, with the default waits as everybody gets them."""
         return (
             f"[sampling]\ninterval_s = {self.interval_s}\nfast_interval_s = {self.interval_s / 10}\n"
-            f"[throttle]\nthrottle_cooldown_seconds = {self.cooldown_s}\ncritical_pause_seconds = {self.pause_s}\n"
+            f'[throttle]\npolicy = "ladder"\n'
+            f"throttle_cooldown_seconds = {self.cooldown_s}\ncritical_pause_seconds = {self.pause_s}\n"
         )
 
 

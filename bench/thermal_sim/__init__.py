@@ -1,0 +1,1 @@
+"""Simulated cards and the controllers that are tried on them; `bench/thermal.py` prints how they did."""

@@ -55,10 +55,11 @@ class Ladder(Struct, kw_only=True):
     #: when it came into `state`: the time of the sample that moved it
     since: str = ""
     demand: Demand | None = None
+    #: what looks ahead for a card where that is the policy
     prediction: Prediction | None = None
 
     def void_rates(self) -> None:
-        """Nothing that was measured over time holds: the cooldown and the watch over growing memory start again."""
+        """Nothing that was measured over time holds: the cooldown, the watch over memory and learning start again."""
         self._restart_waits()
         self.readings = 0
         self.prediction = None

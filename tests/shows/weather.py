@@ -19,6 +19,7 @@ CONFIG: Final = """
 interval_s = 0.1
 fast_interval_s = 0.05
 [throttle]
+policy = "ladder"
 throttle_cooldown_seconds = 0.2
 critical_pause_seconds = 0.3
 blind_intervals = 30

@@ -3,7 +3,7 @@
 What could not be read is absent (None), never a number. Every figure carries its unit in its name; a ratio is 0..1.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -150,6 +150,10 @@ class Host(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.cgroup_memory_limit_bytes and self.cgroup_memory_used_bytes is not None:
             ratios.append(self.cgroup_memory_used_bytes / self.cgroup_memory_limit_bytes)
         return max(ratios, default=None)
+
+
+#: Two start times this close are the same process: the kernel counts in hundredths of a second.
+SAME_START_S: Final = 0.05
 
 
 class Process(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -61,6 +61,11 @@ def reservation_key(host: str, shard: int = 0) -> str:
     return f"flyball:reservation:{{{shard}}}:{host}"
 
 
+def status_key(host: str, shard: int = 0) -> str:
+    """String: the latest state of a host as JSON, with a TTL: gone means unknown."""
+    return f"flyball:status:{{{shard}}}:{host}"
+
+
 def memory_channel(host: str) -> str:
     """Channel with every `LedgerAnswer` of a host: who asked finds their own by `request`."""
     return f"flyball:memory:{host}"

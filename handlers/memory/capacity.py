@@ -5,13 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from handlers.memory.settings import MIB, Settings
-from schemas.sample import Gpu, Host, Process, Sample
+from schemas.sample import SAME_START_S, Gpu, Host, Process, Sample
 from schemas.workload import Reservation
 
 #: Begins the mark of a process that is no workload's, and has a reservation; no workload's name may begin so.
 MARK = "@"
-#: Two start times this close are the same process: the kernel counts in hundredths of a second.
-SAME_START_S = 0.05
 
 #: request → bytes in use by the owner of the reservation that it made
 Held = dict[str, int]

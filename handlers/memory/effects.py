@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from handlers.memory.capacity import SAME_START_S
+from schemas.sample import SAME_START_S
 
 
 def start_time_s(pid: int) -> float | None:

@@ -1,7 +1,7 @@
 """From samples to what is said of each target, pure; the state is plain data that can be stored.
 
-BLIND is no rung of the ladder: the rung stays, and so does what was demanded. All times are the sampler's
-CLOCK_MONOTONIC, which starts anew at a reboot.
+BLIND is no rung of the ladder: the rung stays, and so does what was demanded, unless only a forecast allowed it. All
+times are the sampler's CLOCK_MONOTONIC, which starts anew at a reboot.
 """
 
 from math import inf
@@ -355,7 +355,8 @@ def _say(ladder: Ladder, governor: Governor, settings: Settings, *, news: bool =
             ladder.demand,
         )
     came = f"is {state} (was {previous})" if state != previous else f"stays {state}"
-    ending = ("keeps " if ladder.blind and said is not None else "") + wording.speed_words(action, speed)
+    keeps = ladder.blind and said is not None and speed == said.speed
+    ending = ("keeps " if keeps else "") + wording.speed_words(action, speed)
     return Move(
         StateChanged(
             target=ladder.target,

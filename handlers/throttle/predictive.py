@@ -34,8 +34,7 @@ _REACTION_S: Final = 2.0
 #: What must not pass temp_throttle within this time at this certainty slows down without waiting for its turn.
 _SOON_S: Final = 15.0
 _SOON_SIGMAS: Final = 2.0
-#: So long a speed stands before a faster one, a slower one, and a slower one in a hurry; so few a
-#: minute.
+#: So long a speed stands before a faster one, a slower one, and a slower one in a hurry: few directives a minute.
 _FASTER_AFTER_S: Final = 20.0
 _SLOWER_AFTER_S: Final = 15.0
 _HURRY_AFTER_S: Final = 5.0

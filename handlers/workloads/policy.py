@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from schemas.event import Acknowledged, CleanedUp, Joined, Left
-from schemas.sample import Process, Sample
+from schemas.sample import SAME_START_S, Process, Sample
 from schemas.workload import (
     Acknowledgement,
     Amount,
@@ -35,8 +35,6 @@ REMEMBERED: Final = 1024
 LARGEST: Final = 1024
 #: Names of workloads that left and are still shown.
 LEFT_SHOWN: Final = 32
-#: Two start times this close are the same process: the kernel counts in hundredths of a second.
-SAME_START_S: Final = 0.05
 
 Fact = Joined | Left | Acknowledged | CleanedUp
 

@@ -1,9 +1,10 @@
-"""A card as a target."""
+"""A card as a target, and the unit of its memory."""
 
 import operator
 from typing import Final
 
 MOST: Final = 9999
+MIB: Final = 2**20
 
 
 def card(index: int) -> str:

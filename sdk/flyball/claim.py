@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
@@ -40,7 +40,7 @@ class GivenUp(Exception):
 
 
 class Claim:
-    """A claim of one process; its methods may be called from any thread, and take turns."""
+    """A claim of one process; its methods may be called from any thread."""
 
     def __init__(self, wanted: Reserve, text: str, *, host: str, shard: int, wait_s: float) -> None:
         """`text` says to people what is `wanted`."""
@@ -85,13 +85,13 @@ class Claim:
     def started(self) -> None:
         """Say that the start-up is over; trouble is logged."""
         if self._held or self._open:
-            self._say("is started up", Started(allocation_id=self._wanted.allocation_id))
+            self._say("is started up", lambda of: Started(allocation_id=self._wanted.allocation_id))
 
     def release(self) -> None:
         """Give back what is held, or may yet be by an answer that comes later; trouble is logged."""
         with self._turn:
             if self._held or self._open:
-                self._say("is released", Release(allocation_id=self._wanted.allocation_id))
+                self._say("is released", lambda of: Release(allocation_id=self._wanted.allocation_id, of=of))
             self._held = False
             self._open.clear()
 
@@ -177,8 +177,11 @@ class Claim:
         """How long an answer is still waited for."""
         return self._silent_since_s + PATIENCE_S - time.monotonic()
 
-    def _say(self, what: str, data: Started | Release) -> None:
-        """Tell the ledger about what is ours, trying for a while; what cannot be told is logged."""
+    def _say(self, what: str, about: Callable[[str], Started | Release]) -> None:
+        """Tell the ledger about what is ours, trying for a while; what cannot be told is logged.
+
+        `about` gets the request that made it; an empty one where that may yet be any of those that are open.
+        """
         name, until_s, id = self._wanted.allocation_id, time.monotonic() + RELEASE_S, uuid.uuid4().hex
         while True:
             try:
@@ -186,7 +189,8 @@ class Claim:
                     entry = ledger.find(name)
                     # a name may be another's by now; and what we still hope for may be there later
                     if self._open if entry is None else entry.request in self._asked:
-                        ledger.say(id, self._wanted.owner, f"{name} {what}", data)
+                        of = "" if entry is None else entry.request
+                        ledger.say(id, self._wanted.owner, f"{name} {what}", about(of))
                 return
             except BusLost as lost:
                 if isinstance(lost, NotAllowed) or time.monotonic() >= until_s:

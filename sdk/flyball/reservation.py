@@ -12,7 +12,7 @@ from typing import Final, Self
 from msgspec.structs import replace
 
 from flyball.bus import BusLost
-from flyball.card import card
+from flyball.card import MIB, card
 from flyball.claim import Claim, GivenUp
 from flyball.identity import host_name, shard, start_time_s
 from flyball.thread import in_thread
@@ -20,7 +20,6 @@ from flyball.wire import LedgerAnswer, Reserve, checked_name
 
 log = logging.getLogger("flyball")
 
-MIB: Final = 2**20
 #: What the wire holds: 2^50 bytes, and 10^9 seconds.
 MOST_MB: Final = 2**30
 LONGEST_S: Final = 10**9

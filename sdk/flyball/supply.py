@@ -8,13 +8,11 @@ import msgspec
 from msgspec import Struct
 
 from flyball.bus import Connection, connect
-from flyball.card import card
+from flyball.card import MIB, card
 from flyball.identity import host_name, shard
-from flyball.wire import checked_name
+from flyball.wire import checked_name, status_key
 
 log = logging.getLogger("flyball")
-
-MIB: Final = 2**20
 
 
 class _Memory(Struct):
@@ -63,7 +61,7 @@ def free_bytes(connection: Connection, host: str, shard: int) -> dict[str, int |
 
     :raises BusLost: the connection broke.
     """
-    (reply,) = connection.ask([["GET", f"flyball:status:{{{shard}}}:{host}"]])
+    (reply,) = connection.ask([["GET", status_key(host, shard)]])
     if isinstance(reply, Exception):
         log.debug("the status may not be read: %s", reply)
         return {}

@@ -52,7 +52,7 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     subject: Annotated[tuple[Subject, ...], Meta(max_length=20, description="subjects, such as `gpu0`")] = ()
     #: what came after it comes first; for clients that cannot send `Last-Event-ID`, which wins over it
     since: Annotated[str, Meta(max_length=41, description="id of an event, or Unix time in milliseconds")] = ""
-    #: without `since`: so many of the past come first, as far as the newest 2000 events have them
+    #: without `since`
     backfill: Annotated[int, Meta(ge=0, le=1000, description=_BACKFILL)] = 0
 
 

@@ -11,9 +11,8 @@ from schemas.sample import Bytes, Gpu, GpuBackend, Ratio, Reading, Sample
 from schemas.status import OverrideStatus, TargetStatus
 from schemas.workload import Action, Cleanup, Count, Directive, Name, Seconds, Speed, Target
 from supervisor.route import Asked, GpuQuery, Refusal, Route
+from supervisor.runtime.status import STALE_INTERVALS
 
-#: Without a full sample for so many intervals, every figure is unknown.
-_STALE_INTERVALS: Final = 3
 _NOT_YET: Final = "nothing has been sampled yet; ask again in a second"
 
 
@@ -214,7 +213,7 @@ def _sampled(asked: Asked) -> Sample:
 
 def _stale(sample: Sample, age_s: float) -> str:
     """Why nothing in a sample holds any more; empty where it does."""
-    if age_s <= _STALE_INTERVALS * sample.interval_s:
+    if age_s <= STALE_INTERVALS * sample.interval_s:
         return ""
     return f"the last sample is {age_s:.1f} s old"
 

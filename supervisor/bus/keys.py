@@ -1,6 +1,13 @@
 """The names on the bus; all keys of a shard share the hash tag `{shard}`, so that one function may touch them."""
 
-from schemas.workload import directive_key, inbox_key, pause_channel, reservation_key, throttle_channel
+from schemas.workload import (
+    directive_key,
+    inbox_key,
+    pause_channel,
+    reservation_key,
+    status_key,
+    throttle_channel,
+)
 
 __all__ = [
     "capacity_key", "commands_key", "dead_key", "demands_key", "directive_key", "events_key", "handler_key",
@@ -32,11 +39,6 @@ def commands_key(host: str, shard: int = 0) -> str:
 def demands_key(host: str, target: str, shard: int = 0) -> str:
     """Hash: a field an issuer."""
     return f"flyball:demands:{{{shard}}}:{host}:{target}"
-
-
-def status_key(host: str, shard: int = 0) -> str:
-    """String: the latest state as JSON, with a TTL: gone means unknown."""
-    return f"flyball:status:{{{shard}}}:{host}"
 
 
 def lease_key(host: str, shard: int = 0) -> str:

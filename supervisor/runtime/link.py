@@ -90,7 +90,7 @@ class Link:
         self._duties = duties
         self._lost = asyncio.Event()
         self._in_memory: deque[Waiting] = deque(maxlen=_IN_MEMORY_MOST)
-        #: What was answered just before the loss, and when.
+        #: What was answered just before the loss: when, for how long the server knows it, and what.
         self._answered: list[tuple[float, float, Commit]] = []
 
     async def run(self) -> None:

@@ -147,7 +147,7 @@ class Keeper:
             )  # fmt: skip
             self._keep(entry)
             return answer("reserved", reservation=entry)
-        if entry is None:
+        if entry is None or (isinstance(data, Release) and data.of not in ("", entry.request)):
             return answer("unknown")
         if isinstance(data, Started):
             self._keep(msgspec.structs.replace(entry, starting=False))

@@ -54,7 +54,7 @@ def test_promised_while_the_block_lasts(keeper: Keeper, lines: Lines) -> None:
         assert event.text == f"server (pid {os.getpid()}) asks for 2048 MiB of gpu0 and 0.5 MiB of host as llm_model"
         assert keeper.ledger.keys() == {"llm_model"}
     assert not held.granted
-    assert keeper.next(Release)[1] == Release(allocation_id="llm_model")
+    assert keeper.next(Release)[1] == Release(allocation_id="llm_model", of=event.id)
     assert keeper.ledger == {}
     assert len(keeper.requests) == 2
     assert lines.warnings == []

@@ -147,6 +147,7 @@ def test_blind_is_no_faster_than_the_ladder() -> None:
     course.go(400)
     assert course.speed > 0.5
     (move,) = course.go(1, _blind)
+    assert "keeps" not in move.text, "it is slower than it was"
     assert course.ladder.state == "BLIND" and course.speed == 0.5
     assert move.demand is not None and move.demand.speed == 0.5
     assert course.go(40, _blind) == []

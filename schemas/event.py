@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from schemas.command import Command
 from schemas.config import SettingChange
+from schemas.leak import Evidence, LeakReport
 from schemas.sample import RecoveryAction, Sample, XidSource
 from schemas.workload import (
     INBOX_TYPES,
@@ -236,6 +237,26 @@ class GpuRecovered(Struct, frozen=True, kw_only=True, omit_defaults=True):
     simulated: bool = False
 
 
+class EvidenceGathered(Evidence, frozen=True, kw_only=True):
+    """What a process looked like from outside, or from inside, when somebody asked."""
+
+    cause: str
+
+
+class WorkloadRestarted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A declared workload was to be started anew: what came of it, and where nothing was done, why."""
+
+    workload: Name
+    outcome: Literal["restarted", "failed", "refused"]
+    reason: str
+    cause: str
+    #: the processes before and after
+    pids_before: tuple[Pid, ...] = ()
+    pids_after: tuple[Pid, ...] = ()
+    took_s: Seconds | None = None
+    dry_run: bool = False
+
+
 class HandlerFailed(Struct, frozen=True, kw_only=True):
     """A handler could not process an entry; it is in the dead-letter stream."""
 
@@ -292,6 +313,11 @@ EVENT_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.monitoring.changed": MonitoringChanged,
     "flyball.gpu.error": GpuError,
     "flyball.gpu.recovered": GpuRecovered,
+    "flyball.leak.suspected": LeakReport,
+    "flyball.leak.confirmed": LeakReport,
+    "flyball.leak.cleared": LeakReport,
+    "flyball.evidence.gathered": EvidenceGathered,
+    "flyball.workload.restarted": WorkloadRestarted,
     "flyball.handler.failed": HandlerFailed,
     "flyball.stream.gap": StreamGap,
     "flyball.bus.restored": BusRestored,

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
-from schemas.workload import Count, Name, Pid, Seconds
+from schemas.workload import Amount, Count, Name, Pid, Seconds
 
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Ratio = Annotated[float, Meta(ge=0)]
@@ -177,6 +177,22 @@ class Process(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_seconds: Seconds | None = None
 
 
+class Counted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a workload's own programs count, as one configured source last told; where it did not, `reason` says why.
+
+    `counts` are cumulative and fall only when a program starts anew; `gauges` are levels.
+    """
+
+    workload: Name
+    #: `kind` and address of the source
+    source: str
+    #: how old the figures are
+    age_s: Seconds | None = None
+    counts: dict[str, Amount] = {}
+    gauges: dict[str, Amount] = {}
+    reason: str = ""
+
+
 class Sample(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One host at one tick; (`host`, `boot_id`, `tick`) is its identity.
 
@@ -199,6 +215,8 @@ class Sample(Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpus: tuple[Gpu, ...] = ()
     host_figures: Host | None = None
     processes: tuple[Process, ...] = ()
+    #: in full samples only
+    counted: tuple[Counted, ...] = ()
     unread: tuple[Source, ...] = ()
 
     @property

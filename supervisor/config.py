@@ -8,12 +8,14 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from msgspec import Meta, Struct, field
 
+from schemas.leak import OnLeak
 from schemas.workload import DEFAULT_PRIORITY, Name, Whole
 from supervisor.masking import masked
 
 PositiveSeconds = Annotated[float, Meta(gt=0)]
 Auth = Literal["changes", "all", "none"]
-May = Literal["throttle", "pause", "cleanup", "freeze", "terminate", "kill"]
+May = Literal["throttle", "pause", "cleanup", "restart", "freeze", "terminate", "kill"]
+CounterKind = Literal["json", "prometheus", "lines"]
 
 
 class HostSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -143,6 +145,34 @@ class Match(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     user: str = ""
 
 
+class CounterSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[workload.counters]]`: where a workload tells what it has done, so that a growth can be explained by it.
+
+    json: a status resource over HTTP, JSON-RPC or any other · prometheus: a `/metrics` page · lines: a file to which a
+    program appends a JSON object a line, of `type` "performance".
+    """
+
+    kind: CounterKind
+    #: Address of the resource; of `lines` none.
+    url: Annotated[str, Meta(pattern=r"^$|^https?://", description="an address with http:// or https://")] = ""
+    #: File of `lines`.
+    file: str = ""
+    #: HTTP method of `json`; with a body it is POST by default.
+    method: Literal["", "GET", "POST"] = ""
+    #: What is sent, such as a JSON-RPC request.
+    body: str = ""
+    #: File with what stands in the header `Authorization`.
+    authorization_file: str = ""
+    #: Cumulative counts: name → path to the number (`result.completedCount`), or name of the metric.
+    counts: dict[str, str] = {}
+    #: Levels: name → path to the number, or name of the metric.
+    gauges: dict[str, str] = {}
+    #: Time between two requests.
+    every_s: Annotated[float, Meta(ge=0.2, le=3600)] = 1.0
+    #: How long an answer may take.
+    timeout_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
+
+
 class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[workload]]`: a program that Flyball knows from here, whether or not it uses the SDK."""
 
@@ -157,6 +187,12 @@ class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     command: tuple[str, ...] = ()
     #: Names of the declared workloads that it needs.
     depends_on: tuple[Name, ...] = ()
+    #: Argument list that starts it anew, such as `["systemctl", "restart", "search"]`; never a shell string.
+    restart: tuple[str, ...] = ()
+    #: What follows from a leak that is confirmed, beside the report.
+    on_leak: OnLeak = "report"
+    #: Where it tells what it has done.
+    counters: tuple[CounterSection, ...] = ()
     #: What Flyball may do to it; nothing that is not listed is ever done.
     may: tuple[May, ...] = ("throttle", "pause", "cleanup")
 

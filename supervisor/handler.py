@@ -14,8 +14,9 @@ from msgspec import Struct
 from schemas.command import Command
 from schemas.demand import Demand
 from schemas.envelope import Event
+from schemas.leak import OnLeak
 from schemas.sample import Sample
-from schemas.workload import Release, Reservation, Reserve, Started
+from schemas.workload import Ask, Release, Reservation, Reserve, Started
 from supervisor.route import Answered, Asked, Example, GpuId, GpuQuery, Nothing, Refusal, Route, find_gpu
 
 __all__ = [
@@ -106,6 +107,8 @@ class Decisions(Struct, frozen=True):
     commands: Sequence[Command] = ()
     records: Sequence[Record] = ()
     ledger: Sequence[LedgerEntry] = ()
+    #: Said once, on the channel of the workload; nobody need hear it.
+    asks: Sequence[Ask] = ()
 
 
 class Edge(Struct, frozen=True):
@@ -126,6 +129,9 @@ class Declared(Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ()
     priority: int = 5
     may: tuple[str, ...] = ()
+    #: argument list that starts it anew
+    restart: tuple[str, ...] = ()
+    on_leak: OnLeak = "report"
 
 
 class NoSettings(Struct, frozen=True, forbid_unknown_fields=True):

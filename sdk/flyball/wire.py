@@ -82,6 +82,11 @@ def pause_channel(host: str, target: str) -> str:
     return f"flyball:pause:{host}:{target}"
 
 
+def ask_channel(host: str, workload: str) -> str:
+    """Channel with every `Ask` of the supervisor to the processes of one workload."""
+    return f"flyball:ask:{host}:workload.{workload}"
+
+
 class Directive(Struct, frozen=True, kw_only=True):
     """The standing order for a target: its slowest demand.
 
@@ -136,12 +141,13 @@ class Acknowledgement(Struct, frozen=True, kw_only=True):
 
 
 class Counters(Struct, frozen=True, kw_only=True):
-    """Cumulative counts of a workload since it joined, by name."""
+    """Cumulative counts of a workload since it joined, by name, and its own levels."""
 
     workload: Name
     pid: Pid
     start_time_s: Seconds
     counts: dict[str, Amount] = field(default_factory=dict)
+    gauges: dict[str, Amount] = field(default_factory=dict)
 
 
 class CleanupResult(Struct, frozen=True, kw_only=True):
@@ -223,6 +229,54 @@ class LedgerAnswer(Struct, frozen=True, kw_only=True):
     holders: tuple[Reservation, ...] = ()
 
 
+class Ask(Struct, frozen=True, kw_only=True):
+    """The supervisor asks a process of a workload for something, once; who does not hear it does not answer.
+
+    evidence: what its Python allocates and keeps, see `InnerEvidence`.
+    """
+
+    #: id of the command that it serves
+    id: str
+    host: Name
+    workload: Name
+    pid: Pid
+    start_time_s: Seconds
+    what: Literal["evidence"] = "evidence"
+    #: longest time to look
+    within_s: Seconds = 10.0
+
+
+class Allocated(Struct, frozen=True, kw_only=True):
+    """Memory that a line of Python allocated and did not free while it was watched."""
+
+    where: str
+    size_bytes: Whole
+    count: Whole
+
+
+class Growing(Struct, frozen=True, kw_only=True):
+    """Objects of a type: how many there are, and how many more than when the watch began."""
+
+    type: str
+    count: Whole
+    more: Whole
+
+
+class InnerEvidence(Struct, frozen=True, kw_only=True):
+    """What a process found in itself when it was asked; `missing` says what it could not find out, and why."""
+
+    ask: str
+    workload: Name
+    pid: Pid
+    start_time_s: Seconds
+    allocations: tuple[Allocated, ...] = ()
+    objects: tuple[Growing, ...] = ()
+    missing: tuple[str, ...] = ()
+    #: how long was looked, and the longest time for which the program stood still
+    took_s: Seconds = 0.0
+    stopped_s: Seconds = 0.0
+
+
 #: The `type` of an inbox entry, and the Struct in its `data`.
 INBOX_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.workload.join": Join,
@@ -230,6 +284,7 @@ INBOX_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.workload.acknowledge": Acknowledgement,
     "flyball.workload.count": Counters,
     "flyball.workload.cleaned": CleanupResult,
+    "flyball.workload.evidence": InnerEvidence,
     "flyball.memory.reserve": Reserve,
     "flyball.memory.started": Started,
     "flyball.memory.release": Release,

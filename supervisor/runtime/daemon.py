@@ -401,6 +401,8 @@ def _declared(config: Config) -> tuple[Declared, ...]:
             targets=(*(f"gpu{index}" for index in workload.gpus), "host", f"workload.{workload.name}"),
             priority=workload.priority,
             may=workload.may,
+            restart=workload.restart,
+            on_leak=workload.on_leak,
         )
         for workload in config.workload
     )

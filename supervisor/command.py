@@ -1,0 +1,42 @@
+"""The door of every command that a handler brings: what it may import from the supervisor besides `supervisor.handler`.
+
+A command is a `click.Command` under the entry point group `flyball.commands`; it is imported only when it is asked for,
+so what it needs of the supervisor is imported here when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from supervisor.errors import ConfigurationError, FlyballError
+
+if TYPE_CHECKING:
+    from supervisor.cli.options import Duration, as_json, configuration, configured
+    from supervisor.cli.output import duration, painted, table
+
+__all__ = [
+    "ConfigurationError",
+    "Duration",
+    "FlyballError",
+    "as_json",
+    "configuration",
+    "configured",
+    "duration",
+    "painted",
+    "table",
+]
+
+_WHERE = {
+    **dict.fromkeys(("Duration", "as_json", "configuration", "configured"), "supervisor.cli.options"),
+    **dict.fromkeys(("duration", "painted", "table"), "supervisor.cli.output"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import it when it is first asked for.
+
+    :raises AttributeError: there is no such thing here.
+    """
+    from importlib import import_module
+
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)

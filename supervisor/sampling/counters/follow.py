@@ -1,0 +1,128 @@
+"""Follows a performance log by its name, as `tail -F` does: across rotation, truncation, and while it is missing."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from supervisor.sampling.counters.lines import MARK, tally_of_line
+from supervisor.sampling.counters.regular import open_regular
+from supervisor.sampling.counters.source import Tally, Told, Untold
+
+#: No line of a performance log is longer; a longer one is passed over.
+LONGEST_LINE: Final = 1 << 16
+#: So much of a file is read at one poll: of what was written meanwhile the end is what counts.
+MOST_AT_ONCE: Final = 1 << 20
+#: So many lines are decoded in search of the last performance line.
+_MOST_CANDIDATES: Final = 200
+
+
+class LinesReader:
+    """The `Reader` of the kind lines: the last whole performance line that was written since the last look."""
+
+    def __init__(self, file: str, *, wall: Callable[[], float] = time.time) -> None:
+        """`wall` tells Unix time: how old a line is follows from when its file was written."""
+        self.name = f"lines {file}"
+        self._file = file
+        self._wall = wall
+        self._descriptor = -1
+        self._position = 0
+        #: In the middle of a line whose begin was passed over.
+        self._inside = False
+        #: Of the last line, once it has been told; until then, that there was none.
+        self._trouble = f'{self.name}: there is no line of type "performance" in it yet'
+
+    async def open(self) -> None:
+        """Nothing to get ready: the file may come later."""
+
+    async def read(self) -> Told | None:
+        """What the last new line says; None where there is none, and the one before was well.
+
+        :raises Untold: the file cannot be read, the line is broken, or there was never one.
+        """
+        try:
+            found = self._look()
+        except OSError as error:
+            raise Untold(
+                f"{self.name}: it cannot be read: {error.strerror}; is the program running that writes it?"
+            ) from None
+        except ValueError as error:
+            self._trouble = f"{self.name}: {error}"
+        else:
+            if found is not None:
+                self._trouble = ""
+                return found
+        if self._trouble:
+            raise Untold(self._trouble)
+        return None
+
+    async def close(self) -> None:
+        """Close the file; what follows begins anew."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor, self._position, self._inside = -1, 0, False
+
+    def _look(self) -> Told | None:
+        """The last of what is new in the file that is open and, where another one bears its name now, in that."""
+        last: Told | None = None
+        if self._descriptor >= 0:
+            last = self._new()
+            try:
+                moved = not os.path.samestat(Path(self._file).stat(), os.fstat(self._descriptor))
+            except FileNotFoundError:
+                if last is None:
+                    raise  # but stay: the program may go on with the file that it has, whatever its name is now
+                return last
+            if not moved:
+                return last
+            last = self._new() or last  # what came between the two looks; nothing more will
+            self._release()
+        self._descriptor = open_regular(self._file)
+        return self._new() or last
+
+    def _new(self) -> Told | None:
+        """The last performance line among those that are whole and new.
+
+        :raises ValueError: it is broken; the text is a sentence.
+        """
+        status = os.fstat(self._descriptor)
+        if status.st_size < self._position:  # truncated: it begins anew
+            self._position, self._inside = 0, False
+        if status.st_size - self._position > MOST_AT_ONCE:
+            self._position, self._inside = status.st_size - MOST_AT_ONCE, True
+        os.lseek(self._descriptor, self._position, os.SEEK_SET)
+        lines = self._whole(os.read(self._descriptor, MOST_AT_ONCE))
+        tally = _last(lines)
+        return None if tally is None else Told(tally=tally, age_s=max(0.0, self._wall() - status.st_mtime))
+
+    def _whole(self, content: bytes) -> bytes:
+        """The whole lines of `content`, which begins at `_position`; what follows them is read again the next time."""
+        whole, end, rest = content.rpartition(b"\n")
+        self._position += len(whole) + len(end)
+        if self._inside and end:
+            whole, self._inside = whole.partition(b"\n")[2], False
+        if len(rest) > LONGEST_LINE:
+            self._position, self._inside = self._position + len(rest), True
+        return whole
+
+
+def _last(lines: bytes) -> Tally | None:
+    end = len(lines)
+    for _ in range(_MOST_CANDIDATES):
+        at = lines.rfind(MARK, 0, end)
+        if at < 0:
+            return None
+        start = lines.rfind(b"\n", 0, at) + 1
+        stop = lines.find(b"\n", at)
+        line = lines[start : stop if stop >= 0 else len(lines)]
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"a performance line is longer than {LONGEST_LINE >> 10} KiB")
+        tally = tally_of_line(line)
+        if tally is not None:
+            return tally
+        end = start
+    return None

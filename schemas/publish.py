@@ -19,6 +19,7 @@ from schemas.workload import (
     INBOX_TYPES,
     NAME_PATTERN,
     TARGET_PATTERN,
+    Ask,
     Directive,
     LedgerAnswer,
     Reservation,
@@ -36,6 +37,7 @@ RETAINED_TYPES: Final[dict[str, type[Struct]]] = {
     "flyball.status": Status,
     "flyball.reservation": Reservation,
     "flyball.memory.answer": LedgerAnswer,
+    "flyball.ask": Ask,
 }
 #: Every type that has a schema of its own.
 TYPES: Final[dict[str, type[Struct]]] = {**WIRE_TYPES, **RETAINED_TYPES}
@@ -119,6 +121,11 @@ def asyncapi() -> dict[str, Any]:
             "What became of every request for memory, and of reservations that ended by themselves.",
             ["flyball.memory.answer"],
         ),
+        "ask": (
+            "flyball:ask:{host}:{target}",
+            "What the processes of a workload are asked for, once; `target` is `workload.<name>`.",
+            ["flyball.ask"],
+        ),
     }
     channels = {name: _channel(*row, kind="stream") for name, row in streams.items()}
     channels |= {name: _channel(*row, kind="pubsub") for name, row in topics.items()}
@@ -129,7 +136,7 @@ def asyncapi() -> dict[str, Any]:
             "summary": f"The supervisor {verb} {name}.",
         }
         for action, verb, names in (
-            ("send", "writes to", ("samples", "events", "commands", "dead", "throttle", "pause", "memory")),
+            ("send", "writes to", ("samples", "events", "commands", "dead", "throttle", "pause", "memory", "ask")),
             ("receive", "reads from", ("samples", "events", "inbox", "commands")),
         )
         for name in names
@@ -147,7 +154,8 @@ def asyncapi() -> dict[str, Any]:
         "operations": operations,
         "components": {
             "messages": {
-                name: _message(name) for name in [*WIRE_TYPES, "flyball.directive", "flyball.memory.answer", ENTRY]
+                name: _message(name)
+                for name in [*WIRE_TYPES, "flyball.directive", "flyball.memory.answer", "flyball.ask", ENTRY]
             },
             "parameters": {
                 "shard": {

@@ -56,6 +56,13 @@ class Acknowledge(Struct, frozen=True, array_like=True):
     entries: Sequence[str]
 
 
+class Saying(Struct, frozen=True, array_like=True):
+    """A message for a channel, heard by who listens now and by nobody later."""
+
+    channel: str
+    message: str
+
+
 class Commit(Struct, frozen=True, array_like=True):
     """Results of one input; ids of directives derive from (`issuer`, `input`, `ordinal`…)."""
 
@@ -73,11 +80,13 @@ class Commit(Struct, frozen=True, array_like=True):
     mark: str = ""
     ledger: Sequence[LedgerChange] = ()
     remembered_s: int = REMEMBERED_S
+    #: Never kept for later: a spooled commit, and one that is sent again, has none.
+    sayings: Sequence[Saying] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing follows from the input, but that it is acknowledged."""
-        return not (self.appends or self.demands or self.hashes or self.ledger)
+        return not (self.appends or self.demands or self.hashes or self.ledger or self.sayings)
 
 
 _decode = msgspec.msgpack.Decoder(Commit).decode
@@ -94,8 +103,8 @@ def set_demand(demand: Demand) -> DemandChange:
 
 
 def to_bytes(commit: Commit) -> bytes:
-    """For the disk spool."""
-    return _pack(commit)
+    """For the disk spool, without what would be said too late."""
+    return _pack(_unsaid(commit))
 
 
 def from_bytes(stored: bytes) -> Commit:
@@ -116,6 +125,7 @@ def answers(reply: Any) -> list[LedgerAnswer]:
 
 def as_answered(commit: Commit, reply: Any) -> Commit:
     """The commit as it turned out, to be sent again to a server that may have lost it."""
+    commit = _unsaid(commit)
     return msgspec.structs.replace(commit, ledger=settled(commit.ledger, reply[2])) if commit.ledger else commit
 
 
@@ -160,5 +170,11 @@ def call_arguments(
             )
             for change in commit.ledger
         ],
+        commit.sayings,
     ]
     return keys, _pack(payload)
+
+
+def _unsaid(commit: Commit) -> Commit:
+    """The commit as it is carried out later."""
+    return msgspec.structs.replace(commit, sayings=()) if commit.sayings else commit

@@ -197,6 +197,7 @@ local function commit(KEYS, ARGV)
     local json = issue(c, touched[key], next_id)
     if json then directives[#directives + 1] = json end
   end
+  for _, m in ipairs(p[7]) do redis.call('PUBLISH', m[1], m[2]) end
   if token ~= 0 and #answers > 0 then redis.call('SET', KEYS[token], cmsgpack.pack(answers), 'PX', remembered_ms) end
   for _, a in ipairs(p[5]) do redis.call('XACK', KEYS[a[1]], a[2], unpack(a[3])) end
   return {1, directives, answers}

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from schemas.envelope import Event, event_id
+from schemas.workload import ask_channel
 from supervisor.bus.commit import (
     REMEMBERED_S,
     Acknowledge,
@@ -13,6 +14,7 @@ from supervisor.bus.commit import (
     Commit,
     DemandChange,
     HashChange,
+    Saying,
     append_event,
     set_demand,
 )
@@ -120,6 +122,7 @@ def to_commit(
         mark=origin.mark,
         ledger=[ledger_change(entry, wall_s) for entry in decisions.ledger],
         remembered_s=remembered_s,
+        sayings=[Saying(ask_channel(ask.host, ask.workload), _to_json(ask).decode()) for ask in decisions.asks],
     )
     return commit, events
 

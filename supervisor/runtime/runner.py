@@ -443,7 +443,8 @@ class Runner:
 
     def _commit(self, input_id: str, decisions: Decisions, acknowledge: Sequence[Acknowledge] = ()) -> Commit:
         if self._dry_run:
-            decisions = msgspec.structs.replace(decisions, demands=(), commands=())  # what is said is all that is done
+            # what is said is all that is done
+            decisions = msgspec.structs.replace(decisions, demands=(), commands=(), asks=())
         if not self._link.up:
             decisions = self._lasting(decisions)
         commit, events = to_commit(

@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
 from schemas.workload import (
+    ask_channel,
     directive_key,
     inbox_key,
     memory_channel,
@@ -52,6 +53,7 @@ FORBIDDEN_WRITES = {
     "throttle channel": ("PUBLISH", throttle_channel("box", "gpu0"), "{}"),
     "pause channel": ("PUBLISH", pause_channel("box", "gpu0"), "{}"),
     "memory channel": ("PUBLISH", memory_channel("box"), "{}"),
+    "ask channel": ("PUBLISH", ask_channel("box", "trainer"), "{}"),
     "foreign key": ("SET", "other", "x"),
     "script": ("EVAL", "return redis.call('HSET', KEYS[1], 'speed', '1')", "1", DIRECTIVE),
     "function": ("FUNCTION", "LOAD", "#!lua name=mine\nredis.register_function('f', function() return 1 end)"),
@@ -178,10 +180,15 @@ def _with_subcommands(command: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 async def test_a_workload_obeys_and_speaks(server: BusServer) -> None:
-    channels = throttle_channel("box", "gpu0"), pause_channel("box", "gpu0"), memory_channel("box")
+    channels = (
+        throttle_channel("box", "gpu0"),
+        pause_channel("box", "gpu0"),
+        memory_channel("box"),
+        ask_channel("box", "trainer"),
+    )
     async with client_of(server, "workload") as client, client.pubsub() as pubsub:
         await pubsub.subscribe(*channels)
-        await pubsub.psubscribe("flyball:throttle:*")
+        await pubsub.psubscribe("flyball:throttle:*", "flyball:ask:*")
         assert await client.hgetall(DIRECTIVE) == {}
         for said in ("flyball.workload.join", "flyball.memory.reserve"):
             assert await client.xadd(inbox_key(), {"type": said}, maxlen=10000, approximate=True)
@@ -260,6 +267,7 @@ SUPERVISION: tuple[tuple[str, ...], ...] = (
     ("PTTL", keys.lease_key("box")),
     ("DEL", keys.record_key("override", "gpu0")),
     ("PUBLISH", throttle_channel("box", "gpu0"), "{}"),
+    ("PUBLISH", ask_channel("box", "trainer"), "{}"),
     ("SCAN", "0", "MATCH", "flyball:*"),
     ("INFO", "memory"),
     ("TIME",),

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from schemas.event import EVENT_TYPES, WIRE_TYPES
 from schemas.publish import PUBLISHED, ROOT, TYPES, WIRE, documents
-from schemas.workload import memory_channel
+from schemas.workload import ask_channel, memory_channel
 from supervisor.bus import keys
 from supervisor.cli.schemas import command, generated
 
@@ -89,6 +89,7 @@ def test_asyncapi_addresses_are_the_keys_in_use() -> None:
         "throttle": keys.throttle_channel("box", "gpu0"),
         "pause": keys.pause_channel("box", "gpu0"),
         "memory": memory_channel("box"),
+        "ask": ask_channel("box", "trainer").replace("workload.trainer", "gpu0"),
     }
 
 

@@ -152,10 +152,11 @@ class CounterSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     program appends a JSON object a line, of `type` "performance".
     """
 
+    #: How it tells it.
     kind: CounterKind
-    #: Address of the resource; of `lines` none.
+    #: Address of the resource; of `lines` none. It is asked directly, without a proxy, and no redirect is followed.
     url: Annotated[str, Meta(pattern=r"^$|^https?://", description="an address with http:// or https://")] = ""
-    #: File of `lines`.
+    #: File of `lines`; it is followed by its name, and may come later.
     file: str = ""
     #: HTTP method of `json`; with a body it is POST by default.
     method: Literal["", "GET", "POST"] = ""
@@ -163,14 +164,27 @@ class CounterSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     body: str = ""
     #: File with what stands in the header `Authorization`.
     authorization_file: str = ""
-    #: Cumulative counts: name → path to the number (`result.completedCount`), or name of the metric.
-    counts: dict[str, str] = {}
-    #: Levels: name → path to the number, or name of the metric.
-    gauges: dict[str, str] = {}
-    #: Time between two requests.
+    #: Cumulative counts: name → path to the number (`result.completedCount`, `queues.0.done`), or the metric, with or
+    #: without labels (`requests_total{method="add"}`). A line of `lines` names its own.
+    counts: dict[Name, str] = {}
+    #: Levels: name → path to the number, or the metric.
+    gauges: dict[Name, str] = {}
+    #: Time between two looks. Figures that are older than three of them, and than 10 s, count as unknown.
     every_s: Annotated[float, Meta(ge=0.2, le=3600)] = 1.0
-    #: How long an answer may take.
+    #: How long a whole answer may take.
     timeout_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
+
+    def __repr__(self) -> str:
+        """The fields, but what may be a secret is masked."""
+        hidden = {"url": masked(self.url), "body": "***" if self.body else ""}
+        shown = {name: hidden.get(name, getattr(self, name)) for name in self.__struct_fields__}
+        return f"CounterSection({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def problems(self) -> list[str]:
+        """What its kind needs and lacks, or has and cannot use."""
+        from supervisor.configuration.counters import problems
+
+        return problems(self)
 
 
 class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -195,6 +209,18 @@ class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     counters: tuple[CounterSection, ...] = ()
     #: What Flyball may do to it; nothing that is not listed is ever done.
     may: tuple[May, ...] = ("throttle", "pause", "cleanup")
+
+    def problems(self) -> list[str]:
+        """A reaction to leaks that could not be carried out."""
+        found = []
+        if self.on_leak == "restart" and not self.restart:
+            found.append(
+                'restart: is empty, so on_leak = "restart" could not be done; expected an argument list such as '
+                f'["systemctl", "restart", "{self.name}"]'
+            )
+        if self.on_leak != "report" and self.on_leak not in self.may:
+            found.append(f'may: lacks "{self.on_leak}", so on_leak = "{self.on_leak}" could not be done; add it')
+        return found
 
 
 class Config(Struct, frozen=True, kw_only=True):

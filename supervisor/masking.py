@@ -4,12 +4,12 @@ import re
 from typing import Final
 
 _SECRET_NAME: Final = re.compile(r"(^|_)(password|passphrase|secret|token)$")
-_QUERY_SECRET: Final = re.compile(r"(?i)((?:password|secret|token)=)[^&\s]*")
+_QUERY_SECRET: Final = re.compile(r"(?i)((?:password|secret|token|key)=)[^&\s]*")
 _CREDENTIALS: Final = re.compile(r"(?s)^(.*?://)?.*@")
 
 
 def masked(text: str) -> str:
-    """`text` without what may be a password: everything before the last `@`, and `password=…` in a query.
+    """`text` without what may be a password: everything before the last `@`, and in a query `password=…` or a key's.
 
     >>> masked("redis://flyball:hunter2@box:6379/0")
     'redis://***@box:6379/0'

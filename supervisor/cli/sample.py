@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from schemas.sample import Gpu, Host, Sample
+from schemas.sample import Counted, Gpu, Host, Sample
 from supervisor.cli.options import as_json, configuration, configured
 from supervisor.cli.output import table
 from supervisor.clock import SystemClock
@@ -37,15 +37,17 @@ def command(once: bool, as_json: bool, config_file: Path | None, flags: Mapping[
 
 
 async def _look(config: Config, show: Callable[[Sample], str], *, once: bool) -> None:
-    sources = real_sources(config)
+    clock = SystemClock()
+    sources = real_sources(config, clock)
     sampler = Sampler(
         host=host_name(config.host.name),
         boot_id=boot_id(Path(config.sampling.proc_root)),
         sampling=config.sampling,
-        clock=SystemClock(),
+        clock=clock,
         gpus=sources.gpus,
         host_source=sources.host,
         processes=sources.processes,
+        counters=sources.counters,
         edges=(),
         registered=dict,
     )
@@ -70,6 +72,8 @@ def _page(sample: Sample) -> Iterator[str]:
         yield f"GPUs    {backend.state} ({': '.join(part for part in (backend.reason, backend.hint) if part)})"
     if sample.gpus:
         yield table(("GPU", "READING", "TEMP", "MEMORY", "BUSY", "POWER", "NAME"), map(_card, sample.gpus))
+    if sample.counted:
+        yield table(("WORKLOAD", "COUNTERS", "SOURCE"), map(_counters, sample.counted))
     if sample.host_figures is not None:
         yield _machine(sample.host_figures)
     if sample.processes:
@@ -87,6 +91,11 @@ def _card(gpu: Gpu) -> tuple[str, ...]:
         str(gpu.index), reading, _figure(gpu.temperature_celsius, " °C"), _share(gpu.memory_used_ratio),
         _share(gpu.utilization_ratio), _figure(gpu.power_watts, " W"), gpu.name,
     )  # fmt: skip
+
+
+def _counters(counted: Counted) -> tuple[str, ...]:
+    figures = " ".join(f"{name}={value:.15g}" for name, value in {**counted.counts, **counted.gauges}.items())
+    return counted.workload, figures or "?", counted.reason or counted.source
 
 
 def _machine(host: Host) -> str:

@@ -6,14 +6,14 @@ The meaning is the `#:` comment above a field, so it stands in one place.
 import ast
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
-from supervisor.config import CORE_SECTIONS, Config, WorkloadSection
+from supervisor.config import CORE_SECTIONS, Config, CounterSection, WorkloadSection
 from supervisor.configuration.wording import accepted
 
 _COMMENT: Final = "#:"
@@ -38,20 +38,23 @@ class Section(Struct, frozen=True):
 
 
 def reference(handler_sections: Mapping[str, type[Struct]]) -> list[Section]:
-    """Every section: the top level, the core's, the declared workloads, then the handlers' own."""
+    """Every section: the top level, the core's, the declared workloads with their counters, then the handlers' own."""
     top = [one for one in settings_of(Config) if one.key == "dry_run"]
     return [
         Section("", "What stands above every table.", tuple(top)),
         *(_section(f"[{name}]", kind) for name, kind in CORE_SECTIONS.items()),
-        _section("[[workload]]", WorkloadSection),
+        _section("[[workload]]", WorkloadSection, apart=("counters",)),
+        _section("[[workload.counters]]", CounterSection),
         *(_section(f"[{name}]", kind) for name, kind in sorted(handler_sections.items()) if fields(kind)),
     ]
 
 
-def _section(header: str, kind: type[Struct]) -> Section:
+def _section(header: str, kind: type[Struct], apart: Collection[str] = ()) -> Section:
+    """A table without the keys in `apart`, which have tables of their own."""
     meaning = inspect.getdoc(kind) or ""
     meaning = meaning.removeprefix(f"`{header}`").lstrip(":; ")
-    return Section(header, meaning[:1].upper() + meaning[1:], tuple(settings_of(kind)))
+    rows = (one for one in settings_of(kind) if one.key not in apart)
+    return Section(header, meaning[:1].upper() + meaning[1:], tuple(rows))
 
 
 def settings_of(kind: type[Struct], prefix: str = "") -> Iterator[Setting]:

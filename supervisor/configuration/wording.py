@@ -24,8 +24,10 @@ def displayed(value: Any, key: str) -> Any:
 def _without_secrets(value: Any, key: str) -> Any:
     if is_secret(key.rpartition(".")[2]) and value not in ("", None):
         return "***"
-    if key == "command" and isinstance(value, list | tuple):
+    if key in {"command", "restart"} and isinstance(value, list | tuple):
         return [*value[:1], *["***"] * (len(value) > 1)]  # arguments may hold anything
+    if key == "body" and value:
+        return "***"  # as may what is sent to a workload
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, Mapping):
@@ -77,7 +79,7 @@ def _words(kind: inspect.Type, description: str = "") -> str:
         case inspect.StrType():
             return _PATTERNS.get(kind.pattern or "") or description or _text(kind)
         case inspect.LiteralType():
-            return "one of " + ", ".join(str(value) for value in kind.values)
+            return "one of " + ", ".join(str(value) or '""' for value in kind.values)
         case inspect.VarTupleType() | inspect.ListType() | inspect.SetType() | inspect.FrozenSetType():
             return f"a list, each item {_words(kind.item_type)}"
         case inspect.DictType():

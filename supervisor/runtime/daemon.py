@@ -186,13 +186,13 @@ class Daemon:
         sources: Sources = (
             simulated_sources(self._config, self._clock, lambda index: self._standing.speed(f"gpu{index}"))
             if self._demo
-            else real_sources(self._config)
+            else real_sources(self._config, self._clock)
         )
         edges: list[Edge] = [edge for handler in self._handlers for edge in handler.edges()]
         return Sampler(
             host=self._identity.host, boot_id=self._identity.boot_id, sampling=self._config.sampling,
-            clock=self._clock, gpus=sources.gpus, host_source=sources.host, processes=sources.processes, edges=edges,
-            registered=self._views.registered, simulated=self._demo,
+            clock=self._clock, gpus=sources.gpus, host_source=sources.host, processes=sources.processes,
+            counters=sources.counters, edges=edges, registered=self._views.registered, simulated=self._demo,
             # In milliseconds, ticks are further apart than a number, so they grow over a restart, too.
             first_tick=int(since_boot_s() * 1000),
         )  # fmt: skip

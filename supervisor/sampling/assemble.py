@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from supervisor.clock import Clock
 from supervisor.config import Config
-from supervisor.sampling.source import GpuSource, HostSource, ProcessSource
+from supervisor.sampling.source import CounterBoard, GpuSource, HostSource, ProcessSource
 
 
 class Sources(Struct, frozen=True):
@@ -17,16 +17,19 @@ class Sources(Struct, frozen=True):
     gpus: GpuSource
     host: HostSource
     processes: ProcessSource
+    #: None where no workload has any
+    counters: CounterBoard | None = None
 
 
-def real_sources(config: Config) -> Sources:
+def real_sources(config: Config, clock: Clock) -> Sources:
     """This machine: cards through NVML, host and processes from /proc or by psutil."""
     from supervisor.sampling.nvml.source import NvmlSource  # cold imports are slow, and a demo needs none of it
 
     host, processes = _machine(config)
     sampling = config.sampling
     kernel_log = Path(sampling.kmsg) if sampling.kmsg and sys.platform == "linux" else None
-    return Sources(NvmlSource(deadline_s=sampling.nvml_deadline_s, kernel_log=kernel_log), host, processes)
+    gpus = NvmlSource(deadline_s=sampling.nvml_deadline_s, kernel_log=kernel_log)
+    return Sources(gpus, host, processes, _counters(config, clock))
 
 
 def simulated_sources(config: Config, clock: Clock, speed: Callable[[int], float], *, seed: int = 0) -> Sources:
@@ -34,7 +37,7 @@ def simulated_sources(config: Config, clock: Clock, speed: Callable[[int], float
     from supervisor.sampling.simulated import SimulatedGpus
 
     host, processes = _machine(config)
-    return Sources(SimulatedGpus(clock, speed=speed, seed=seed), host, processes)
+    return Sources(SimulatedGpus(clock, speed=speed, seed=seed), host, processes, _counters(config, clock))
 
 
 def raise_descriptor_limit(most: int = 65_536) -> int:
@@ -53,6 +56,14 @@ def raise_descriptor_limit(most: int = 65_536) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return soft
+
+
+def _counters(config: Config, clock: Clock) -> CounterBoard | None:
+    if not any(workload.counters for workload in config.workload):
+        return None
+    from supervisor.sampling.counters.assemble import counter_board
+
+    return counter_board(config.workload, clock)
 
 
 def _machine(config: Config) -> tuple[HostSource, ProcessSource]:

@@ -13,7 +13,7 @@ from supervisor.config import SamplingSection
 from supervisor.handler import Edge
 from supervisor.sampling.cadence import Focus, Schedule, Watch
 from supervisor.sampling.guarded import Guarded, GuardedGpus
-from supervisor.sampling.source import GpuReadings, GpuSource, HostSource, ProcessSource, Registered
+from supervisor.sampling.source import CounterBoard, GpuReadings, GpuSource, HostSource, ProcessSource, Registered
 from supervisor.sampling.switch import SwitchedGpus
 
 #: So many intervals without a tick are a gap: time was lost, and rates over it are void.
@@ -64,6 +64,7 @@ class Sampler:
         processes: ProcessSource,
         edges: Sequence[Edge],
         registered: Callable[[], Registered],
+        counters: CounterBoard | None = None,
         simulated: bool = False,
         first_tick: int = 0,
         boottime: Callable[[], float] = since_boot_s,
@@ -83,6 +84,7 @@ class Sampler:
         self._gpus = SwitchedGpus(GuardedGpus(gpus, bound_s=_DEADLINES * sampling.nvml_deadline_s))
         self._host_source = host_source
         self._processes = processes
+        self._counters = counters
         self._guarded_host = Guarded[Host]("the host")
         self._guarded_processes = Guarded[tuple[Process, ...]]("the table of processes")
         self._watch = Watch(edges)
@@ -130,6 +132,8 @@ class Sampler:
         :raises Exception: what `deliver` raises.
         """
         try:
+            if self._counters is not None:
+                self._counters.start()
             await self._loop(deliver)
         finally:
             await self._release()
@@ -139,6 +143,8 @@ class Sampler:
         try:
             self._guarded_host.read(self._host_source.read)  # the CPU's figures are those since a call before
             self._gpus.begin()
+            if self._counters is not None:
+                await self._counters.once()
             await self._gpus.end(bound_s=_START_S)
             return await self._full()
         finally:
@@ -146,7 +152,7 @@ class Sampler:
 
     async def _release(self) -> None:
         try:
-            await self._gpus.stop()
+            await asyncio.gather(self._gpus.stop(), *([self._counters.stop()] if self._counters is not None else []))
         finally:
             self._processes.close()
             self._host_source.close()
@@ -249,5 +255,6 @@ class Sampler:
             gpus=readings.gpus,
             host_figures=host,
             processes=processes,
+            counted=self._counters.counted() if self._counters is not None and scope == "full" else (),
             unread=unread,
         )

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from schemas.sample import Gpu, GpuBackend, Host, Process
+from schemas.sample import Counted, Gpu, GpuBackend, Host, Process
 
 #: The processes to look at: pid → (start time as `Process` counts it, name of the workload that joined). A name that
 #: begins with `@` is no workload's, and holds only where the process belongs to none.
@@ -66,4 +66,24 @@ class ProcessSource(Protocol):
 
     def close(self) -> None:
         """Close every cached descriptor."""
+        ...
+
+
+class CounterBoard(Protocol):
+    """What workloads tell of themselves; asked for in the background, so that no tick waits for it."""
+
+    def start(self) -> None:
+        """Begin to ask."""
+        ...
+
+    async def once(self) -> None:
+        """Ask everybody once, within bounds, where it was not started."""
+        ...
+
+    def counted(self) -> tuple[Counted, ...]:
+        """What each told last, without any I/O."""
+        ...
+
+    async def stop(self) -> None:
+        """End what is under way, within a second."""
         ...

@@ -114,7 +114,7 @@ def test_without_sections_those_of_handlers_are_left_unread(tmp_path: Path) -> N
         ("[ladder]\nlow = 90", "ladder.low: 90 is not below high (85)"),
         ("[host]\nname = 2026-11-21", "host.name: the date 2026-11-21 is not up to 64 of A-Z a-z 0-9 . _ -"),
         ("workload = 3", "workload: 3 is not a list, each item a table with name, match, gpus, priority, command, "
-         "depends_on, may"),
+         "depends_on, restart, on_leak, counters, may"),
         ("[[workload]]\n", "workload[0].name: is missing; expected a name of 1 to 64 of A-Z a-z 0-9 . _ -"),
         ("[[workload]]\nname = 'a'\n[[workload]]\nname = 'a'",
          "workload[1].name: 'a' is the name of workload[0] already; choose another"),
@@ -128,7 +128,7 @@ def test_without_sections_those_of_handlers_are_left_unread(tmp_path: Path) -> N
          "workload[0].match.cmdline: '(' is not a regular expression: "
          "missing ), unterminated subpattern at position 0"),
         ("[[workload]]\nname = 'a'\nmay = ['kil']",
-         "workload[0].may[0]: 'kil' is not one of cleanup, freeze, kill, pause, terminate, throttle; "
+         "workload[0].may[0]: 'kil' is not one of cleanup, freeze, kill, pause, restart, terminate, throttle; "
          "did you mean kill?"),
         ("[bus]\nurl = 'redis://host:port'",
          "bus.url: 'redis://host:port' lacks a host, port or path; expected redis://HOST:PORT or unix:///PATH"),

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import NODEFAULT
@@ -51,12 +52,13 @@ def test_the_example_loads_with_every_line_uncommented_and_names_every_key(
     assert [one.name for one in config.workload] == ["trainer"]
     document = tomllib.loads(text)
     for section in sections:
-        found = document.get(section.header.strip("[]"), document)
-        found = found[0] if isinstance(found, list) else found
+        found: Any = document
+        for part in section.header.strip("[]").split(".") if section.header else ():
+            found = found[part][0] if isinstance(found[part], list) else found[part]
         for setting in section.settings:
             value = found
             for part in setting.key.split("."):
                 value = value[part]
             assert setting.default in (NODEFAULT, value, tuple(value) if isinstance(value, list) else value) or (
-                section.header == "[[workload]]"
+                section.header.startswith("[[")
             )

@@ -147,7 +147,7 @@ async def test_simulated_cards_stand_in_the_real_machine() -> None:
 
 
 def test_the_real_sources_are_put_together_without_touching_a_driver() -> None:
-    sources = real_sources(Config(workload=(TRAINER,)))
+    sources = real_sources(Config(workload=(TRAINER,)), SystemClock())
     assert sources.host.read().memory_total_bytes
     sources.host.close()
     sources.processes.close()

@@ -11,22 +11,46 @@ from supervisor.errors import ConfigurationError, FlyballError
 if TYPE_CHECKING:
     from supervisor.cli.options import Duration, as_json, configuration, configured
     from supervisor.cli.output import duration, painted, table
+    from supervisor.clock import Clock, SystemClock
+    from supervisor.config import CounterSection
+    from supervisor.sampling.counters.assemble import counter_source
+    from supervisor.sampling.counters.lines import tally_of_line
+    from supervisor.sampling.counters.source import CounterSource, Tally
+    from supervisor.sampling.nvml.source import NvmlSource
+    from supervisor.sampling.oneprocess import Look, ProcessTree
 
 __all__ = [
+    "Clock",
     "ConfigurationError",
+    "CounterSection",
+    "CounterSource",
     "Duration",
     "FlyballError",
+    "Look",
+    "NvmlSource",
+    "ProcessTree",
+    "SystemClock",
+    "Tally",
     "as_json",
     "configuration",
     "configured",
+    "counter_source",
     "duration",
     "painted",
     "table",
+    "tally_of_line",
 ]
 
 _WHERE = {
     **dict.fromkeys(("Duration", "as_json", "configuration", "configured"), "supervisor.cli.options"),
     **dict.fromkeys(("duration", "painted", "table"), "supervisor.cli.output"),
+    **dict.fromkeys(("Clock", "SystemClock"), "supervisor.clock"),
+    "CounterSection": "supervisor.config",
+    "counter_source": "supervisor.sampling.counters.assemble",
+    "tally_of_line": "supervisor.sampling.counters.lines",
+    **dict.fromkeys(("CounterSource", "Tally"), "supervisor.sampling.counters.source"),
+    "NvmlSource": "supervisor.sampling.nvml.source",
+    **dict.fromkeys(("Look", "ProcessTree"), "supervisor.sampling.oneprocess"),
 }
 
 

@@ -34,8 +34,8 @@ class Commands(click.Group):
     """The table above, then what handlers bring."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Our own words, in the order in which people need them."""
-        return list(COMMANDS)
+        """Our own words, in the order in which people need them, then those that handlers bring."""
+        return [*COMMANDS, *_brought_by_handlers()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the one that is asked for."""
@@ -46,10 +46,19 @@ class Commands(click.Group):
             return found
         return _brought_by_a_handler(cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the one that is asked for; a word that is none is answered with those that are like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the table without importing any of it."""
+        """List the table without importing any of it, and of those that handlers bring what their help begins with."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items(), *((word, _short_help(word)) for word in _brought_by_handlers())])
 
 
 @click.command(
@@ -88,6 +97,20 @@ def _run() -> int:
         # whoever read us has seen enough; Python would complain once more when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _brought_by_handlers() -> list[str]:
+    from importlib.metadata import entry_points
+
+    return sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)} - COMMANDS.keys())
+
+
+def _short_help(word: str) -> str:
+    try:
+        found = _brought_by_a_handler(word)
+    except Exception as error:  # noqa: BLE001 - whatever it is that a stranger's module does, our help is shown
+        return f"({error})"
+    return "" if found is None else found.get_short_help_str(limit=100)
 
 
 def _brought_by_a_handler(word: str) -> click.Command | None:

@@ -1,6 +1,7 @@
 """The front door: help, errors, exit codes, and that nothing is imported that is not needed."""
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -35,7 +36,9 @@ def test_the_list_of_commands(alone: Flyball) -> None:
     shown = alone.run("--help")
     assert shown.returncode == 0
     for word, what in main.COMMANDS.items():
-        assert f"  {word:9} {what}" in shown.stdout
+        assert re.search(rf"^  {word} +{re.escape(what)}$", shown.stdout, re.MULTILINE)
+    brought = r"^  trace +Trace a program: memory, threads, handles, and what drives them\.$"
+    assert re.search(brought, shown.stdout, re.MULTILINE)
     assert "./flyball test runs every test" in shown.stdout
 
 
@@ -62,13 +65,23 @@ def test_nothing_heavy_is_imported(flyball: Flyball, supervisor: Supervisor, wor
         line.rpartition("|")[2].strip() for line in shown.stderr.splitlines() if line.startswith("import time:")
     }
     assert "click" in imported
-    assert imported & {"asyncio", "aiohttp", "redis", "numpy", "psutil", "handlers", "importlib.metadata"} == set()
+    heavy = {"asyncio", "aiohttp", "redis", "numpy", "psutil"}
+    # the help alone looks for what handlers bring
+    assert imported & (heavy if words == ["--help"] else heavy | {"handlers", "importlib.metadata"}) == set()
 
 
 def test_an_unknown_word_is_a_message(alone: Flyball) -> None:
-    shown = alone.run("dance")
+    shown = alone.run("zigzag")
     assert shown.returncode == 2
-    assert "No such command 'dance'" in shown.stderr
+    assert "No such command 'zigzag'.\n" in shown.stderr
+
+
+@pytest.mark.parametrize(("word", "meant"), [("staus", "status"), ("trcae", "trace")])
+def test_a_typing_error_is_answered_with_what_was_meant(alone: Flyball, word: str, meant: str) -> None:
+    """What handlers bring is meant as much as our own."""
+    shown = alone.run(word)
+    assert shown.returncode == 2
+    assert re.search(rf"No such command '{word}'\. .*Did you mean .*'{meant}'", shown.stderr)
 
 
 def brought(name: str, value: str) -> EntryPoints:
@@ -80,10 +93,12 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The words that are looked up among the entry points, of which `leak` is one."""
     words: list[str] = []
 
-    def entry_points(*, group: str, name: str) -> EntryPoints:
+    def entry_points(*, group: str, name: str = "") -> EntryPoints:
         assert group == "flyball.commands"
-        words.append(name)
         found = {"leak": "supervisor.cli.status:command", "broken": "supervisor.nowhere:command"}
+        if not name:
+            return EntryPoints(each for word, value in found.items() for each in brought(word, value))
+        words.append(name)
         return brought(name, found[name]) if name in found else EntryPoints()
 
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
@@ -112,6 +127,15 @@ def test_a_handlers_command_that_cannot_be_loaded_is_a_message(
 ) -> None:
     assert run(monkeypatch, "broken") == 1
     assert "flyball: the command broken cannot be loaded" in capsys.readouterr().err
+
+
+def test_a_handlers_command_that_cannot_be_loaded_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], looked_up: list[str]
+) -> None:
+    assert run(monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^  broken +\(the command broken cannot be loaded: No module", shown, re.MULTILINE)
+    assert re.search(r"^  leak +Show what this host looks like now\.", shown, re.MULTILINE)
 
 
 def test_every_problem_of_the_configuration_is_one_message(alone: Flyball, tmp_path: Path) -> None:

@@ -1,0 +1,219 @@
+"""One trace from its start to its end: who is traced, what signals mean meanwhile, and how the process ended."""
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import Any, Final
+
+from msgspec import Struct
+
+from handlers.leak.commands.tracing.child import Child
+from handlers.leak.commands.tracing.csvfile import TraceFile
+from handlers.leak.commands.tracing.ending import Ending, of_child, of_stranger
+from handlers.leak.commands.tracing.progress import Progress
+from handlers.leak.commands.tracing.tallies import Tallies, Teller
+from handlers.leak.commands.tracing.tracer import Traced, Tracer
+from handlers.leak.commands.tracing.vram import Vram
+from handlers.leak.policy import Subject
+from handlers.leak.settings import Settings
+from schemas.leak import Resource, Verdict
+from supervisor.command import CounterSource, FlyballError, ProcessTree, SystemClock
+
+#: How long a command may take to end after SIGTERM.
+_PATIENCE_S: Final = 10.0
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What is to be traced: the process `pid`, or `command`."""
+
+    pid: int | None
+    command: tuple[str, ...]
+    interval_s: float
+    duration_s: float | None
+    sources: tuple[CounterSource, ...]
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What a trace found."""
+
+    pid: int
+    start_time_s: float
+    name: str
+    ending: Ending
+    #: what a shell would say of the command: its exit code, 128 + N for signal N; 0 for a process that is not ours
+    exit_code: int
+    seen: Traced
+    verdicts: dict[Resource, Verdict]
+
+
+async def trace(plan: Plan, file: TraceFile, progress: Progress) -> Result:
+    """Trace until the process ends, the time is over, or somebody says stop.
+
+    :raises FlyballError: there is no such process, or the command cannot be started.
+    """
+    stop = asyncio.Event()
+    if plan.pid is not None:
+        with _signals(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop.set)):
+            return await _trace(plan, plan.pid, None, file, progress, stop)
+    orders = _Orders()
+    with _signals(orders.handlers()):
+        child = orders.child = Child(plan.command, progress.aside)
+        try:
+            return await _trace(plan, child.pid, child, file, progress, stop)
+        finally:
+            await asyncio.to_thread(_end, child)
+
+
+async def _trace(
+    plan: Plan, pid: int, child: Child | None, file: TraceFile, progress: Progress, stop: asyncio.Event
+) -> Result:
+    with _end_of(pid, stop):
+        try:
+            tree = ProcessTree(pid)
+        except FlyballError:
+            if child is None:
+                raise
+            # so short a life is not an error of the command's
+            code = await asyncio.to_thread(_end, child)
+            return _result(pid, None, of_child(pid, code), code, Traced(ended=True), {})
+        subject = Subject(Settings())
+        tellers: Sequence[Teller] = plan.sources if child is None else (child, *plan.sources)
+        tallies, vram = Tallies(tellers, progress.say), Vram(plan.interval_s)
+        tracer = Tracer(tree, subject, file, tallies, vram, progress, SystemClock())
+        async with _background(vram.run, *(source.run for source in plan.sources)):
+            await tracer.run(plan.interval_s, plan.duration_s, stop)
+    progress.clear()
+    seen = tracer.seen
+    if child is not None:
+        over = not seen.ended and not stop.is_set()
+        code = await asyncio.to_thread(_end, child, at_once=over)
+        ending = of_child(pid, code)
+        if over and ending.signal:
+            ending = Ending(text=f"{ending.text} at the end of --duration", signal=ending.signal)
+        return _result(pid, tree, ending, code, seen, subject.verdicts)
+    if tree.look() is None:
+        return _result(pid, tree, of_stranger(pid, tree.successor()), 0, seen, subject.verdicts)
+    return _result(pid, tree, Ending(text="still runs"), 0, seen, subject.verdicts)
+
+
+def _result(
+    pid: int, tree: ProcessTree | None, ending: Ending, code: int, seen: Traced, verdicts: dict[Resource, Verdict]
+) -> Result:
+    return Result(
+        pid=pid,
+        start_time_s=0.0 if tree is None else tree.start_time_s,
+        name="" if tree is None else tree.name,
+        ending=ending,
+        exit_code=code if code >= 0 else 128 - code,
+        seen=seen,
+        verdicts=verdicts,
+    )
+
+
+class _Orders:
+    """What signals mean while a command runs: they are its own, and who insists ends it.
+
+    A terminal gives Ctrl-C to all in the foreground, the command among them; then the first one is not sent again.
+    """
+
+    def __init__(self) -> None:
+        self.child: Child | None = None
+        self._given = 0
+
+    def handlers(self) -> dict[signal.Signals, Callable[[], None]]:
+        numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+        return {number: partial(self._order, number) for number in numbers}
+
+    def _order(self, number: signal.Signals) -> None:
+        if self.child is None:
+            return
+        self._given += 1
+        if self._given > 2:
+            self.child.send(signal.SIGKILL)
+        elif self._given > 1:
+            self.child.send(signal.SIGTERM)
+        elif number not in (signal.SIGINT, signal.SIGQUIT) or not _in_foreground():
+            self.child.send(number)
+
+
+def _in_foreground() -> bool:
+    """Whether the keys of a terminal reach us, and so our children."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _end(child: Child, *, at_once: bool = True) -> int:
+    """Its exit code, once it has ended: it is asked to, and made to.
+
+    With `at_once` false it is ending by itself.
+    """
+    if at_once:
+        child.send(signal.SIGTERM)
+    try:
+        return child.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        child.send(signal.SIGKILL)
+        return child.wait()
+
+
+@contextmanager
+def _signals(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _end_of(pid: int, stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` when the process ends; where the kernel cannot tell at once, the next look finds it gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            why = "it is one of its other threads"
+            raise FlyballError(f"{pid} is no process", why=why, hint=f"See Tgid in /proc/{pid}/status") from error
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        stop.set()
+
+    loop.add_reader(descriptor, ended)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+@asynccontextmanager
+async def _background(*jobs: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(job()) for job in jobs]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task

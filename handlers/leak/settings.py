@@ -24,7 +24,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     #: What the samples do not show for so long is forgotten: a process may fall out of the largest for a while.
     unseen_s: Seconds = 600.0
     #: Speed of a workload with `on_leak = "throttle"` until its leak is over.
-    throttle_speed: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    throttle_speed: Annotated[float, Meta(ge=0.01, le=0.99)] = 0.5
     #: How long a workload with `on_leak = "cleanup"` is asked to clean up.
     cleanup_s: Seconds = 60.0
     #: A restart waits until nothing was counted, and less CPU used than `quiet_cpu`, for so long …

@@ -1,0 +1,116 @@
+"""What programs count, by process and workload: their own word through the SDK, and what was polled."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from handlers.leak.names import Names
+from schemas.sample import SAME_START_S, Counted, Process
+from schemas.workload import Counters
+
+Figures = Mapping[str, float]
+NOTHING: Figures = {}
+_SDK: Final = "sdk"
+#: Workloads and cards whose counters' names are remembered.
+_MOST_NAMED: Final = 4096
+
+
+class Tally(Struct, frozen=True):
+    """Cumulative counts, and levels."""
+
+    counts: Figures = NOTHING
+    gauges: Figures = NOTHING
+
+
+_NONE = Tally()
+
+
+class Counting:
+    """The latest counters of everybody; they are told again after a start, so nothing of it is kept."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, Counters] = {}
+        self._polled: dict[str, list[Counted]] = {}
+        self._names: dict[str, tuple[Names, Names]] = {}
+        #: workload → the pids of this sample that told something
+        self._tellers: dict[str, list[int]] = {}
+        #: of this sample
+        self._tallies: dict[str, Tally] = {}
+
+    def tell(self, message: Counters, most: int) -> None:
+        """A process says what it counted; of more than `most` processes the first is forgotten."""
+        self._told.pop(message.pid, None)
+        self._told[message.pid] = message
+        while len(self._told) > most:
+            del self._told[next(iter(self._told))]
+
+    def look(self, processes: Iterable[Process], counted: Iterable[Counted]) -> None:
+        """A full sample: who lives, and what was polled. A source that did not answer says nothing."""
+        self._polled, self._tallies = {}, {}
+        for source in counted:
+            if not source.reason:
+                self._polled.setdefault(source.workload, []).append(source)
+        self._tellers = {}
+        if not self._told:
+            return
+        for process in processes:
+            told = self._told.get(process.pid)
+            if told is None:
+                continue
+            if abs(told.start_time_s - process.start_time_s) > SAME_START_S:
+                del self._told[process.pid]  # another process has its pid
+            elif process.workload:
+                self._tellers.setdefault(process.workload, []).append(process.pid)
+
+    def of_process(self, process: Process) -> Tally:
+        """Its own counters, else those of its workload's processes together, and what was polled of the workload."""
+        told, name = self._told.get(process.pid), process.workload
+        if told is None and not name:
+            return _NONE
+        if told is None or name not in self._polled:
+            return self.of_workload(name) if told is None else Tally(told.counts, told.gauges)
+        return self._merged(name, [told])
+
+    def of_workload(self, name: str) -> Tally:
+        """The sums over its processes, and what was polled."""
+        if name not in self._tallies:
+            tellers = self._tellers.get(name, ())
+            known = bool(tellers) or name in self._polled
+            self._tallies[name] = self._merged(name, [self._told[pid] for pid in tellers]) if known else _NONE
+        return self._tallies[name]
+
+    def of_card(self, card: str, workloads: Iterable[str]) -> Tally:
+        """The counters of the workloads that use the card."""
+        tallies = [(name, self.of_workload(name)) for name in sorted(workloads)]
+        counts, gauges = self._called(card)
+        return Tally(
+            counts.merged((name, tally.counts) for name, tally in tallies),
+            gauges.merged((name, tally.gauges) for name, tally in tallies),
+        )
+
+    def _merged(self, workload: str, told: list[Counters]) -> Tally:
+        polled = self._polled.get(workload, ())
+        counts, gauges = self._called(workload)
+        return Tally(
+            counts.merged([(_SDK, _sums(one.counts for one in told)), *((one.source, one.counts) for one in polled)]),
+            gauges.merged([(_SDK, _sums(one.gauges for one in told)), *((one.source, one.gauges) for one in polled)]),
+        )
+
+    def _called(self, whose: str) -> tuple[Names, Names]:
+        if whose not in self._names:
+            if len(self._names) >= _MOST_NAMED:
+                del self._names[next(iter(self._names))]
+            self._names[whose] = Names(), Names()
+        return self._names[whose]
+
+
+def _sums(figures: Iterable[Figures]) -> Figures:
+    every = list(figures)
+    if len(every) == 1:
+        return every[0]
+    sums: dict[str, float] = {}
+    for one in every:
+        for name, value in one.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return sums

@@ -1,0 +1,169 @@
+"""Looks at processes and what limits them, in /proc and the cgroups; changes nothing."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from handlers.leak.forecast import Limit
+from schemas.leak import Resource
+from schemas.sample import SAME_START_S
+
+_PROC: Final = Path("/proc")
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_PAGE: Final = 4096 if sys.platform == "win32" else os.sysconf("SC_PAGE_SIZE")
+_LIMITS: Final[dict[Resource, bytes]] = {
+    "rss": b"Max address space", "vms": b"Max address space", "handles": b"Max open files", "threads": b"Max processes",
+}  # fmt: skip
+#: Of a file of the kernel's no more is read.
+_SIZE: Final = 65_536
+#: A limit above it is none: cgroup v1 writes 2^63 rounded down to a page.
+_NONE: Final = 1 << 62
+
+
+def lives(pid: int, start_time_s: float) -> bool:
+    """Whether the process lives, as far as we may know: one that is hidden from us (hidepid) does."""
+    if sys.platform != "linux":
+        import psutil
+
+        return bool(psutil.pid_exists(pid))
+    stat = _read(_PROC / str(pid) / "stat")
+    if stat is None:
+        return _is_hidden(pid)
+    fields = stat.rpartition(b")")[2].split()
+    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
+        return False
+    return abs(int(fields[19]) / os.sysconf("SC_CLK_TCK") - start_time_s) <= SAME_START_S
+
+
+def limits(pid: int, resource: Resource, *, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> list[Limit]:
+    """What limits a process's memory, address space, threads or handles, apart from the host's memory and the cards.
+
+    What cannot be read limits nothing here: a forecast is then against what is known.
+    """
+    found: list[Limit] = []
+    if resource == "rss":
+        found += (limit for level in _levels(pid, b"memory", proc, cgroups) if (limit := _memory(*level)))
+    elif resource == "threads":
+        found += (limit for level in _levels(pid, b"pids", proc, cgroups) if (limit := _pids(level[0])))
+        found += _kernel_threads(proc)
+    if (own := _own(pid, resource, proc)) is not None:
+        found.append(own)
+    return found
+
+
+def _own(pid: int, resource: Resource, proc: Path) -> Limit | None:
+    """The soft limit of the process itself (getrlimit(2)); that of threads is its user's, and root has none."""
+    row = _LIMITS.get(resource)
+    text = _read(proc / str(pid) / "limits") if row else None
+    found = re.search(rb"^%b +(\d+) " % row, text, re.MULTILINE) if row and text else None
+    if found is None:
+        return None
+    if resource == "handles":
+        used = _descriptors(pid, proc)
+    elif resource == "threads":
+        used = _threads_of_user(pid, proc)
+    else:
+        statm = (_read(proc / str(pid) / "statm") or b"").split(b" ", 1)[0]
+        used = int(statm) * _PAGE if statm.isdigit() else None
+    return None if used is None else Limit(kind="process", value=float(found[1]), used=float(used))
+
+
+def _memory(directory: Path, version: int) -> Limit | None:
+    """Use is usage − inactive file pages, as the sampler counts its own cgroup's."""
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    limit, usage = _number(directory / names[0]), _number(directory / names[1])
+    if limit is None or usage is None:
+        return None
+    pattern = rb"^inactive_file (\d+)$" if version == 2 else rb"^total_inactive_file (\d+)$"
+    inactive = re.search(pattern, _read(directory / "memory.stat") or b"", re.MULTILINE)
+    used = max(0, usage - (int(inactive[1]) if inactive else 0))
+    return Limit(kind="cgroup", value=float(limit), used=float(used))
+
+
+def _pids(directory: Path) -> Limit | None:
+    limit, used = _number(directory / "pids.max"), _number(directory / "pids.current")
+    return None if limit is None or used is None else Limit(kind="cgroup", value=float(limit), used=float(used))
+
+
+def _kernel_threads(proc: Path) -> list[Limit]:
+    """How many threads the kernel has, and may have: kernel.threads-max and kernel.pid_max."""
+    running = re.search(rb"/(\d+) ", _read(proc / "loadavg") or b"")
+    most = [_number(proc / "sys/kernel" / name) for name in ("threads-max", "pid_max")]
+    known = [limit for limit in most if limit is not None]
+    return [Limit(kind="host", value=float(min(known)), used=float(running[1]))] if running and known else []
+
+
+def _levels(pid: int, controller: bytes, proc: Path, cgroups: Path) -> Iterator[tuple[Path, int]]:
+    """The directory of the process's cgroup for a controller, and those of its parents, with the version."""
+    place = _place(_read(proc / str(pid) / "cgroup") or b"", controller)
+    if place is None:
+        return
+    path, version = place
+    root = cgroups if version == 2 else cgroups / controller.decode()
+    if version == 2 and not (root / "cgroup.controllers").exists():
+        root = cgroups / "unified"
+    relative = PurePosixPath(path.lstrip("/"))
+    for level in (relative, *relative.parents):
+        if ".." not in level.parts and (directory := root / level).is_dir():
+            yield directory, version
+
+
+def _place(membership: bytes, controller: bytes) -> tuple[str, int] | None:
+    unified: str | None = None
+    for line in membership.split(b"\n"):
+        number, _, rest = line.partition(b":")
+        controllers, separator, path = rest.partition(b":")
+        if separator and controller in controllers.split(b","):
+            return os.fsdecode(path), 1
+        if separator and number == b"0" and not controllers:
+            unified = os.fsdecode(path)
+    return None if unified is None else (unified, 2)
+
+
+def _descriptors(pid: int, proc: Path) -> int | None:
+    try:
+        return sum(1 for _ in (proc / str(pid) / "fd").iterdir())
+    except OSError:
+        return None
+
+
+def _threads_of_user(pid: int, proc: Path) -> int | None:
+    """The threads of all processes of its user, which its limit counts together; None where root is not limited."""
+    status = _read(proc / str(pid) / "status") or b""
+    uid = re.search(rb"^Uid:\t(\d+)", status, re.MULTILINE)
+    if uid is None or uid[1] == b"0":
+        return None
+    line, threads = b"\nUid:\t" + uid[1] + b"\t", 0
+    for directory in proc.iterdir():
+        if directory.name.isdigit() and line in (status := _read(directory / "status") or b""):
+            found = re.search(rb"^Threads:\t(\d+)", status, re.MULTILINE)
+            threads += int(found[1]) if found else 0
+    return threads
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file, None where it says that there is no limit, or cannot be read."""
+    text = (_read(path) or b"").strip()
+    return int(text) if text.isdigit() and int(text) < _NONE else None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(_SIZE)
+    except OSError:
+        return None
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that may not be looked at; one of ours that is not shown has ended."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not os.access(f"/proc/{pid}/stat", os.R_OK)
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False

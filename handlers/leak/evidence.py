@@ -1,0 +1,27 @@
+"""Evidence in two parts as one, and what has grown from one look to the next."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import fields
+
+from schemas.leak import Evidence
+
+
+def merged(one: Evidence | None, other: Evidence) -> Evidence:
+    """Both parts of one answer: what one has and the other has not; what is missing in both is listed."""
+    if one is None or one.command != other.command:
+        return Evidence(**{field.name: getattr(other, field.name) for field in fields(Evidence)})
+    values: dict[str, Any] = {}
+    for field in fields(Evidence):
+        first, second = getattr(one, field.name), getattr(other, field.name)
+        values[field.name] = second if first in (None, "", (), {}) else first
+    values["missing"] = (*one.missing, *(reason for reason in other.missing if reason not in one.missing))
+    values["took_s"] = max(one.took_s, other.took_s)
+    return Evidence(**values)
+
+
+def grown(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """What is there more of, the most grown first."""
+    more = {name: count - before.get(name, 0) for name, count in after.items()}
+    return dict(sorted(((name, count) for name, count in more.items() if count > 0), key=lambda item: -item[1]))

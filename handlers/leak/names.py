@@ -1,0 +1,32 @@
+"""What the counters of a process or card are called: as their source calls them, unless two sources clash."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+#: Counters of one workload or card that are taken into account; a program may not fill our memory with names.
+MOST: Final = 64
+
+
+class Names:
+    """The names of one workload's or card's counters; who had a name first keeps it, the next is `source.name`."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, str] = {}
+        self._called: dict[tuple[str, str], str] = {}
+
+    def merged(self, sources: Iterable[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
+        """The figures of all sources under one roof; names beyond `MOST` are left out."""
+        figures: dict[str, float] = {}
+        for source, own in sources:
+            for name, value in own.items():
+                called = self._called.get((source, name)) or self._call(source, name)
+                if called:
+                    figures[called] = value
+        return figures
+
+    def _call(self, source: str, name: str) -> str:
+        if len(self._called) >= MOST:
+            return ""
+        called = name if self._owners.setdefault(name, source) == source else f"{source}.{name}"
+        self._called[source, name] = called
+        return called

@@ -1,0 +1,257 @@
+"""The processes and cards that are watched: feeds each full sample into them, and knows which are gone.
+
+Memory is what is anonymous: mapped files are the kernel's to drop, and a data base that warms its page cache would
+look like a leak. Shared memory that leaks shows in the address space (vms), and in the evidence.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from handlers.leak.counting import Counting, Tally
+from handlers.leak.policy import Subject
+from handlers.leak.settings import Settings
+from schemas.leak import Resource, Verdict
+from schemas.sample import Gpu, Process, Sample
+from schemas.workload import Pid, Seconds
+
+#: A process that is missing from so many samples in a row is looked for.
+MISSING_SAMPLES: Final = 3
+#: … and again each time so many have passed.
+_LOOK_AGAIN: Final = 60
+#: A larger snapshot would hold up everybody: what is steady then starts anew.
+LARGEST_SNAPSHOT: Final = 16 << 20
+
+
+class Who(Struct, frozen=True, kw_only=True):
+    """A process, or without a pid the card `gpu`."""
+
+    pid: Pid = 0
+    start_time_s: Seconds = 0.0
+    process: str = ""
+    workload: str = ""
+    cgroup: str = ""
+    gpu: str = ""
+    uuid: str = ""
+
+    @property
+    def key(self) -> str:
+        """Identity, over restarts of the supervisor too."""
+        return f"{self.pid}/{self.start_time_s:.2f}" if self.pid else self.uuid
+
+    @property
+    def leak(self) -> str:
+        """What a report calls it."""
+        return f"pid/{self.pid}/{self.start_time_s:.2f}" if self.pid else self.gpu
+
+
+class Watched:
+    """A process or card under watch."""
+
+    __slots__ = ("cpu_seconds", "levels", "looks", "missing", "seen_s", "subject", "who")
+
+    def __init__(self, who: Who, subject: Subject) -> None:
+        """`seen_s` is on the sampler's clock; `missing` counts full samples without it, `looks` how often we looked."""
+        self.who = who
+        self.subject = subject
+        self.seen_s = 0.0
+        self.missing = 0
+        self.looks = 0
+        self.levels: Mapping[Resource, float] = {}
+        self.cpu_seconds: float | None = None
+
+
+class Packed(Struct, frozen=True):
+    """A subject in a snapshot."""
+
+    who: Who
+    seen_s: Seconds
+    subject: bytes
+
+
+Change = tuple[Watched, Verdict]
+
+
+class Subjects:
+    """All that are watched, at most `settings.subjects`."""
+
+    def __init__(self, settings: Settings, subject: type[Subject]) -> None:
+        self.settings = settings
+        self._kind = subject
+        self._processes: dict[int, Watched] = {}
+        self._cards: dict[str, Watched] = {}
+
+    def __iter__(self) -> Iterator[Watched]:
+        """Processes before cards."""
+        yield from self._processes.values()
+        yield from self._cards.values()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._processes) + len(self._cards)
+
+    def find(self, key: str) -> Watched | None:
+        """The one with this identity."""
+        pid, slash, _ = key.partition("/")
+        found = self._processes.get(int(pid)) if slash and pid.isdigit() else self._cards.get(key)
+        return found if found is not None and found.who.key == key else None
+
+    def interrupt(self) -> None:
+        """Time was lost for everybody."""
+        for watched in self:
+            watched.subject.interrupt()
+
+    def observe(self, sample: Sample, counting: Counting) -> tuple[list[Change], list[Watched]]:
+        """Feed a full sample; returns the verdicts whose stage changed, and those whose pid is another's by now."""
+        changes: list[Change] = []
+        replaced: list[Watched] = []
+        t_s = sample.monotonic_s
+        if "processes" not in sample.unread:
+            vram = _vram(sample.gpus)
+            for process in sample.processes:
+                watched = self._processes.get(process.pid)
+                if watched is None or watched.who.start_time_s != process.start_time_s:
+                    if watched is not None:
+                        replaced.append(watched)
+                    watched = self._processes[process.pid] = Watched(_who(process), self._kind(self.settings))
+                elif watched.who.workload != process.workload or watched.who.process != process.name:
+                    watched.who = _who(process)
+                watched.seen_s, watched.missing, watched.looks = t_s, 0, 0
+                watched.cpu_seconds = process.cpu_seconds
+                self._feed(watched, t_s, _levels(process, vram), counting.of_process(process), changes)
+            for watched in self._processes.values():
+                if watched.seen_s < t_s:
+                    watched.missing += 1
+        users = _users(sample)
+        for gpu in sample.gpus:
+            if gpu.reading != "fresh" or gpu.memory_used_bytes is None:
+                continue
+            watched = self._cards.get(gpu.uuid)
+            if watched is None:
+                watched = self._cards[gpu.uuid] = Watched(_card(gpu), self._kind(self.settings))
+            elif watched.who.gpu != f"gpu{gpu.index}":
+                watched.who = _card(gpu)
+            watched.seen_s = t_s
+            tally = counting.of_card(gpu.uuid, users.get(gpu.index, ()))
+            self._feed(watched, t_s, {"vram": float(gpu.memory_used_bytes)}, tally, changes)
+        return changes, replaced
+
+    def to_look_for(self) -> list[Watched]:
+        """The processes that the samples have not shown for a while; asking counts as looking."""
+        missing = []
+        for watched in self._processes.values():
+            if watched.missing >= MISSING_SAMPLES + watched.looks * _LOOK_AGAIN:
+                watched.looks += 1
+                missing.append(watched)
+        return missing
+
+    def forget(self, watched: Watched) -> None:
+        """It has ended."""
+        if self._processes.get(watched.who.pid) is watched:
+            del self._processes[watched.who.pid]
+        elif self._cards.get(watched.who.uuid) is watched:
+            del self._cards[watched.who.uuid]
+
+    def old(self, now_s: float) -> list[Watched]:
+        """Those that were not seen for too long, and the oldest of those beyond the limit; there may be none."""
+        unseen_before_s = now_s - self.settings.unseen_s
+        old = [watched for watched in self if watched.seen_s < unseen_before_s]
+        beyond = len(self) - len(old) - self.settings.subjects
+        if beyond > 0:
+            rest = sorted((one for one in self if one.seen_s >= unseen_before_s), key=lambda one: one.seen_s)
+            old += rest[:beyond]
+        return old
+
+    def pack(self, first: set[str]) -> tuple[Packed, ...]:
+        """All that fits in a snapshot: the keys in `first`, then what is not steady, then the latest seen."""
+        order = sorted(self, key=lambda one: (one.who.key not in first, _is_steady(one.subject), -one.seen_s))
+        packed: list[Packed] = []
+        size = 0
+        for watched in order:
+            state = watched.subject.pack()
+            size += len(state)
+            if size > LARGEST_SNAPSHOT:
+                break
+            packed.append(Packed(watched.who, watched.seen_s, state))
+        return tuple(packed)
+
+    def unpack(self, packed: Sequence[Packed]) -> None:
+        """Take up what `pack` gave.
+
+        :raises ValueError: a subject is damaged, or of another version.
+        """
+        processes: dict[int, Watched] = {}
+        cards: dict[str, Watched] = {}
+        for one in packed:
+            watched = Watched(one.who, self._kind.unpack(one.subject, self.settings))
+            watched.seen_s = one.seen_s
+            if one.who.pid:
+                processes[one.who.pid] = watched
+            else:
+                cards[one.who.uuid] = watched
+        self._processes, self._cards = processes, cards
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Other settings, for what is observed from now on."""
+        self.settings = settings
+        for watched in self:
+            watched.subject.settings = settings
+
+    @staticmethod
+    def _feed(watched: Watched, t_s: float, levels: dict[Resource, float], tally: Tally, changes: list[Change]) -> None:
+        watched.levels = levels
+        for verdict in watched.subject.observe(t_s, levels, tally.counts, tally.gauges):
+            changes.append((watched, verdict))
+
+
+def cards_of(sample: Sample, pid: int) -> list[Gpu]:
+    """The cards on which the process is."""
+    return [gpu for gpu in sample.gpus if any(one.pid == pid for one in gpu.processes)]
+
+
+def _levels(process: Process, vram: Mapping[int, int]) -> dict[Resource, float]:
+    levels: dict[Resource, Any] = {
+        "rss": process.rss_bytes if process.rss_anon_bytes is None else process.rss_anon_bytes,
+        "vms": process.vms_bytes,
+        "threads": process.threads,
+        "handles": process.open_handles,
+    }
+    if process.pid in vram:
+        levels["vram"] = vram[process.pid]
+    return {resource: float(level) for resource, level in levels.items() if level is not None}
+
+
+def _vram(gpus: Sequence[Gpu]) -> dict[int, int]:
+    """What each process has on all cards; nothing while a card does not answer, which would look like a release."""
+    if any(gpu.reading == "blind" for gpu in gpus):
+        return {}
+    vram: dict[int, int] = {}
+    for gpu in gpus:
+        for process in gpu.processes:
+            if process.memory_used_bytes is not None:
+                vram[process.pid] = vram.get(process.pid, 0) + process.memory_used_bytes
+    return vram
+
+
+def _users(sample: Sample) -> dict[int, set[str]]:
+    """The workloads on each card."""
+    if not any(gpu.processes for gpu in sample.gpus):
+        return {}
+    names = {process.pid: process.workload for process in sample.processes if process.workload}
+    return {gpu.index: {names[one.pid] for one in gpu.processes if one.pid in names} for gpu in sample.gpus}
+
+
+def _who(process: Process) -> Who:
+    return Who(
+        pid=process.pid, start_time_s=process.start_time_s, process=process.name, workload=process.workload,
+        cgroup=process.cgroup,
+    )  # fmt: skip
+
+
+def _card(gpu: Gpu) -> Who:
+    return Who(gpu=f"gpu{gpu.index}", uuid=gpu.uuid)
+
+
+def _is_steady(subject: Subject) -> bool:
+    return all(verdict.stage in ("steady", "unknown") for verdict in subject.verdicts.values())

@@ -1,0 +1,74 @@
+"""Figures for people: memory in powers of 1024, rates, times and times of day."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from schemas.leak import Interval, Resource
+
+NAMES: Final[dict[Resource, str]] = {
+    "rss": "memory", "vms": "address space", "threads": "threads", "handles": "handles", "vram": "VRAM",
+}  # fmt: skip
+_MEMORY: Final = frozenset({"rss", "vms", "vram"})
+_SIZES: Final = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"), (2**10, "kB"), (1, "B"))
+_TIMES: Final = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def amount(resource: Resource, value: float) -> str:
+    """So much of a resource: `5.1 MB`, `97`."""
+    (text,), unit = _scaled(resource, [value])
+    return f"{text} {unit}".strip()
+
+
+def estimate(resource: Resource, interval: Interval) -> str:
+    """With its interval: `1.03 (0.98 to 1.09)`, `5.1 MB (4.8 to 5.4)`."""
+    (value, low, high), unit = _scaled(resource, [interval.value, interval.low, interval.high])
+    return f"{value} {unit}".strip() + f" ({low} to {high})"
+
+
+def rate(resource: Resource, per_s: Interval) -> str:
+    """By the minute, or the hour where that is less than a tenth of a unit: `5.0 MB/min (4.6 to 5.4)`."""
+    factor, time = (60.0, "min") if abs(per_s.value) * 60 >= _least(resource) else (3600.0, "h")
+    (value, low, high), unit = _scaled(resource, [per_s.value * factor, per_s.low * factor, per_s.high * factor])
+    return f"{value} {unit}/{time} ({low} to {high})" if unit else f"{value} a {time} ({low} to {high})"
+
+
+def duration(seconds: float) -> str:
+    """About how long: `40 s`, `3 h`, `2.5 d`."""
+    for size, unit in _TIMES:
+        if seconds >= 1.5 * size or unit == "s":
+            return f"{_number(seconds / size, 2)} {unit}"
+    raise AssertionError("seconds are the last unit")
+
+
+def clock(wall_s: float) -> str:
+    """A time of day for people."""
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%H:%M:%S UTC")
+
+
+def rfc3339(wall_s: float) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _least(resource: Resource) -> float:
+    return 2**20 / 10 if resource in _MEMORY else 0.1
+
+
+def _scaled(resource: Resource, values: Sequence[float]) -> tuple[list[str], str]:
+    """All in the unit of the first."""
+    if resource not in _MEMORY:
+        return [_number(value) for value in values], ""
+    size, unit = next((pair for pair in _SIZES if abs(values[0]) >= pair[0]), _SIZES[-1])
+    return [_number(value / size) for value in values], unit
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """With so many digits that mean something, and never an exponent."""
+    if value == 0:
+        return "0"
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    if whole >= digits:
+        return str(round(value))
+    text = f"{value:.{digits}g}"
+    return text if "e" not in text else f"{value:.{digits + 6}f}".rstrip("0").rstrip(".")

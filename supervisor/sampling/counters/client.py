@@ -26,6 +26,11 @@ class Client:
         self._users = 0
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody uses it."""
+        return self._session is None
+
     async def open(self) -> None:
         """One user more."""
         self._users += 1

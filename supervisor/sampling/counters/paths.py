@@ -24,7 +24,8 @@ def figures(body: bytes, counts: Mapping[str, str], gauges: Mapping[str, str]) -
     except RecursionError:
         raise Untold("is nested too deeply") from None
     except ValueError as error:
-        raise Untold(f"is not JSON ({error}); it begins with {shown(body[:40].decode('utf-8', 'replace'))}") from None
+        begin = shown(body[:40].decode("utf-8", "replace"))
+        raise Untold(f"is not JSON ({error}) and begins with {begin}; check url") from None
     wrong: list[str] = []
 
     def read(paths: Mapping[str, str], least: float) -> dict[str, float]:

@@ -49,6 +49,13 @@ class BusSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     #: Disk spool for the time when the bus is away; oldest samples go first, decisions never.
     spool_mib: Annotated[int, Meta(ge=1)] = 64
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether only those who know a password, or may open our own private socket, can write to it."""
+        from urllib.parse import urlsplit
+
+        return not self.url or bool(self.password_file) or bool(urlsplit(self.url).password)
+
     def __repr__(self) -> str:
         """The fields, but a password in the URL is masked."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__} | {"url": masked(self.url)}

@@ -153,6 +153,8 @@ class Context(Struct, frozen=True, kw_only=True):
     monotonic_s: float
     replaying: bool = False
     dry_run: bool = False
+    #: False where anybody may write to the bus: a command is then no ground for a harmful act.
+    trusted: bool = True
 
 
 class Versioned(Protocol):

@@ -51,7 +51,7 @@ class Telling:
     def ask_restart(self, workload: str, leaks: list[str], moment: str) -> None:
         """Have a workload started anew."""
         id = self._id(f"{workload}/{'+'.join(leaks)}/restart")
-        reason = f"it leaks, and is restarted {moment}"
+        reason = f"it leaks; {moment}"
         self._commands.append(self._command(id, "restart", f"workload.{workload}", {"reason": reason}))
 
     def decisions(self) -> Decisions | None:

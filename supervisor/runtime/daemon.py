@@ -178,8 +178,8 @@ class Daemon:
         return Runner(
             handler, link=self._link, connection=self._connection(), origin=self._origin(handler.name),
             keys={stream: every[stream] for stream in handler.streams}, boot_id=self._identity.boot_id,
-            clock=self._clock, dry_run=self._config.dry_run, say_locally=self._say_locally,
-            committed=self._standing.issued,
+            clock=self._clock, dry_run=self._config.dry_run, trusted=self._config.bus.is_guarded,
+            say_locally=self._say_locally, committed=self._standing.issued,
         )  # fmt: skip
 
     def _make_sampler(self) -> Sampler:

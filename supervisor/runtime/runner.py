@@ -59,7 +59,7 @@ class Runner:
 
     def __init__(
         self, handler: Handler, *, link: Link, connection: Connection, origin: Origin, keys: dict[Stream, str],
-        boot_id: str, clock: Clock, dry_run: bool = False,
+        boot_id: str, clock: Clock, dry_run: bool = False, trusted: bool = True,
         say_locally: Callable[[Stream, Event], None] = lambda stream, event: None,
         committed: Callable[[object], None] = lambda reply: None,
     ) -> None:  # fmt: skip
@@ -78,6 +78,7 @@ class Runner:
         self._boot_id = boot_id
         self._clock = clock
         self._dry_run = dry_run
+        self._trusted = trusted
         self._say_locally = say_locally
         self._committed = committed
         self._stopping = False
@@ -499,5 +500,5 @@ class Runner:
     def _context(self, stream: Stream, entry: str, *, replaying: bool = False) -> Context:
         return Context(
             host=self._origin.host, boot_id=self._boot_id, stream=stream, entry=entry, wall_s=self._clock.wall(),
-            monotonic_s=self._clock.monotonic(), replaying=replaying, dry_run=self._dry_run,
+            monotonic_s=self._clock.monotonic(), replaying=replaying, dry_run=self._dry_run, trusted=self._trusted,
         )  # fmt: skip

@@ -1,0 +1,87 @@
+"""How amounts and drivers are said to people: memory in MB of 2**20 bytes, calls by their name, times in seconds."""
+
+from typing import Final
+
+from handlers.leak.commands.correlation.columns import MEMORY
+from schemas.leak import Cause, Interval, Jump, Resource, Verdict
+
+MB: Final = 2.0**20
+NAMES: Final = {"rss": "RSS", "vms": "VMS", "threads": "threads", "handles": "handles", "vram": "VRAM"}
+
+
+def digits(value: float) -> str:
+    """Three significant digits, and no more zeros than needed."""
+    if value == 0 or abs(value) < 5e-7:
+        return "0"
+    if abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    text = f"{value:.{2 if abs(value) >= 9.995e-2 else 4}f}" if abs(value) < 9.995 else f"{value:.1f}"
+    return text.rstrip("0").rstrip(".") or "0"
+
+
+def amount(resource: str, value: float) -> str:
+    """A value without its unit: memory in MB."""
+    return digits(value / MB if resource in MEMORY else value)
+
+
+def quantity(resource: str, value: float) -> str:
+    """A value with its unit, such as `1,387 MB` or `34 threads`."""
+    if resource in MEMORY:
+        return f"{amount(resource, value)} MB"
+    shown = amount(resource, value)
+    return f"{shown} {resource.removesuffix('s') if shown in ('1', '-1') else resource}"
+
+
+def title(key: str) -> str:
+    """A column for people: `RSS`, `add_sections`."""
+    return NAMES.get(key) or key.removeprefix("calls.").removeprefix("gauge.")
+
+
+def seconds(value: float) -> str:
+    """A moment of the recording, such as `39 s` or `1,250.5 s`."""
+    return f"{value:,.1f}".removesuffix(".0") + " s"
+
+
+def interval(resource: str, found: Interval) -> str:
+    """The interval alone: `0.95 to 1.11`."""
+    return f"{amount(resource, found.low)} to {amount(resource, found.high)}"
+
+
+def per_driver(resource: Resource, cause: Cause) -> str:
+    """`1.03 threads a call of add_sections (0.95 to 1.11)`; where there is no amount, the driver alone."""
+    by = driver(cause.driver)
+    if cause.per_call is None:
+        return by
+    each = {"threads": "a thread", "handles": "a handle"}.get(cause.driver, f"a {by}")
+    return f"{quantity(resource, cause.per_call.value)} {each} ({interval(resource, cause.per_call)})"
+
+
+def driver(name: str) -> str:
+    """A driver for people: `call of add_sections`, `unit of clients`, `thread`, `time`."""
+    if name.startswith("calls."):
+        return f"call of {title(name)}"
+    if name.startswith("gauge."):
+        return f"unit of {title(name)}"
+    return name
+
+
+def rate(resource: Resource, found: Interval) -> str:
+    """`12.3 MB an hour (11 to 13.5)`."""
+    hourly = Interval(*(value * 3600 for value in (found.value, found.low, found.high)))
+    return f"{quantity(resource, hourly.value)} an hour ({interval(resource, hourly)})"
+
+
+def jump(resource: Resource, found: Jump) -> str:
+    """`+34 at the first call of add_sections (40 s)`."""
+    sign = "+" if found.amount >= 0 else ""
+    where = (
+        f"at the first call of {title(found.first_call)} ({seconds(found.at_s)})"
+        if found.first_call
+        else f"at {seconds(found.at_s)}"
+    )
+    return f"{sign}{quantity(resource, found.amount)} {where}"
+
+
+def leaks(verdict: Verdict) -> bool:
+    """Whether a verdict says leak."""
+    return verdict.stage in ("suspected", "confirmed")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from bench import api, daemon, ledger, loop, start, thermal, throughput
+from bench import api, daemon, leak, ledger, loop, start, thermal, throughput
 from bench.chains import Bare, Raw, ours
 from bench.peers import environment
 from bench.report import Report, options
@@ -18,11 +18,11 @@ from bench.thermal_sim.fleet import fleet
 from tests.tools import require_tool
 
 ROOT = Path(__file__).parents[2]
-BENCHES = ("api", "daemon", "loop", "sampling", "start", "thermal", "throughput")
+BENCHES = ("api", "daemon", "leak", "loop", "sampling", "start", "thermal", "throughput")
 #: The other modules of the room: what the benchmarks share.
 PARTS = {
-    "__init__", "chains", "emptyserver", "ledger", "listener", "openloop", "report", "rig", "running", "samples",
-    "server",
+    "__init__", "chains", "emptyserver", "leakbench_adapter", "ledger", "listener", "openloop", "report", "rig",
+    "running", "samples", "server",
 }  # fmt: skip
 
 
@@ -165,3 +165,18 @@ def test_the_rows_of_the_thermal_bench_hold_every_class_and_the_goals_in_sum() -
     ]  # fmt: skip
     assert len(rows.rows) == 5 * 7 + 3
     assert len(thermal.table(scores).splitlines()) == 8
+
+
+def test_the_rows_of_the_leak_bench_hold_the_goals_and_all_detectors_are_in_the_table() -> None:
+    perfect = dict.fromkeys(leak.FIGURES, 1.0) | {"false_alarms_per_100h": 0.0, "median_delay": 0.3}
+    nothing = dict.fromkeys(leak.FIGURES, None) | {"f1": 0.0}
+    rows = Report("leak", options("", []))
+    leak.add_rows(rows, "given", {"ours": perfect, "MannKendall": nothing}, leak.GOALS)
+    assert [(row.figure, row.met) for row in rows.rows if row.goal] == [
+        ("F1", True), ("precision", True), ("false in 100 h", True), ("driver right", True), ("error a call", False),
+        ("delay", False),
+    ]  # fmt: skip
+    assert rows.rows[0].peer == 0.0
+    assert rows.rows[1].peer is None
+    table = leak.table({"ours": perfect, "MannKendall": nothing}).splitlines()
+    assert [line.split()[:2] for line in table[1:]] == [["ours", "1.000"], ["MannKendall", "0.000"]]

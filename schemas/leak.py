@@ -104,12 +104,15 @@ class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     anonymous_bytes: int | None = None
     file_bytes: int | None = None
     shared_bytes: int | None = None
+    swapped_bytes: int | None = None
     #: stacks of all threads, as py-spy prints them, cut to 16 kB
     stacks: str = ""
     allocations: tuple[Allocated, ...] = ()
     objects: tuple[Growing, ...] = ()
     missing: tuple[str, ...] = ()
     took_s: Seconds = 0.0
+    #: the longest time for which the program stood still because of the look; None: for none of it
+    stopped_s: Seconds | None = None
 
 
 class LeakReport(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,75 @@
+"""Many threads and handles in few words: names with their numbers taken off, kinds with counts; pure."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+#: Names of threads, and kinds of handles, that are told; the rest is one number.
+NAMES_TOLD: Final = 20
+KINDS_TOLD: Final = 30
+OTHERS: Final = "others"
+_LONGEST_NAME: Final = 200
+
+#: The number of one of many: at the end, or as in Python's `Thread-12 (work)`.
+_NUMBER: Final = re.compile(r"\d+(?=\)?$| \()")
+_DELETED: Final = " (deleted)"
+#: Namespaces, by the names that their links have.
+_NAMESPACES: Final = frozenset({"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"})
+
+
+def thread_names(names: Iterable[str]) -> dict[str, int]:
+    """Name → count, the most frequent first: `worker-1` and `worker-2` are two `worker-*`; one `worker-1` is itself."""
+    by_stem: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for name in names:
+        by_stem[_NUMBER.sub("*", name)][name] += 1
+    counts = {next(iter(alike)) if len(alike) == 1 else stem: alike.total() for stem, alike in by_stem.items()}
+    return _most(counts, NAMES_TOLD)
+
+
+def handle_kinds(links: Iterable[str], sockets: Mapping[str, str]) -> dict[str, int]:
+    """Kind → count, the most frequent first.
+
+    `links` are what /proc/PID/fd/N lead to, `sockets` the kind of each socket by inode, such as `tcp CLOSE_WAIT`. Files
+    of one directory are one kind.
+    """
+    counts: Counter[str] = Counter()
+    files: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for link in links:
+        if not link.startswith("/"):
+            counts[_kind(link, sockets)] += 1
+        elif link.startswith("/memfd:"):
+            counts["memfd"] += 1
+        elif link.startswith("/dev/") and not link.startswith("/dev/shm/"):
+            counts[f"device {link}"] += 1
+        else:
+            kind = "deleted file" if link.endswith(_DELETED) else "file"
+            path = link.removesuffix(_DELETED)
+            files[kind, path.rpartition("/")[0]][path] += 1
+    for (kind, directory), alike in files.items():
+        name = next(iter(alike)) if len(alike) == 1 else f"{directory}/*"
+        counts[f"{kind} {name}"] += alike.total()
+    return _most(counts, KINDS_TOLD)
+
+
+def _kind(link: str, sockets: Mapping[str, str]) -> str:
+    """What is no path: `pipe:[12]`, `socket:[12]`, `anon_inode:[eventfd]`, `anon_inode:inotify`, `net:[12]`."""
+    if link.startswith("anon_inode:"):
+        return link.removeprefix("anon_inode:").strip("[]")
+    kind, _, number = link.partition(":")
+    if kind == "socket":
+        return f"socket {sockets.get(number.strip('[]'), 'of another kind, or not connected')}"
+    if kind in _NAMESPACES:
+        return f"namespace {kind}"
+    return kind
+
+
+def _most(counts: Mapping[str, int], told: int) -> dict[str, int]:
+    """The largest; what is beyond them as one number."""
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    most: Counter[str] = Counter()
+    for name, count in ordered[:told]:
+        most[name[:_LONGEST_NAME]] += count
+    if rest := sum(count for _, count in ordered[told:]):
+        most[OTHERS] += rest
+    return dict(most)

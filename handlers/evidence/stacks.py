@@ -1,0 +1,108 @@
+"""The stacks of a Python program's threads, by py-spy, which reads them from outside while the program runs on."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from handlers.evidence.process import Process
+
+MOST_BYTES: Final = 16_384
+_MAPS_MOST_BYTES: Final = 4 << 20
+#: A program that runs on may move under the reader's eyes.
+_ATTEMPTS: Final = 3
+_NOT_ALLOWED: Final = ("permission denied", "operation not permitted", "eperm")
+
+
+class NoStacks(Exception):
+    """There are none to be had; the text says why, as a sentence."""
+
+
+def find_tool() -> Path | None:
+    """py-spy, beside our Python or on PATH."""
+    beside = Path(sys.executable).with_name("py-spy")
+    found = beside if beside.is_file() else shutil.which("py-spy")
+    return Path(found) if found else None
+
+
+def dump(process: Process, until_s: float, tool: Path | None) -> str:
+    """What py-spy prints of all threads, the beginning of it; no local variables, and no command line.
+
+    `until_s` is CLOCK_MONOTONIC.
+
+    :raises NoStacks: it is no Python program, or cannot be read.
+    """
+    if not _is_python(process):
+        raise NoStacks("stacks: it is no Python program")
+    if tool is None:
+        raise NoStacks("stacks: py-spy is not there; install it beside Flyball: pip install py-spy")
+    trouble = ""
+    for _ in range(_ATTEMPTS):
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            break
+        code, said, error = _run([str(tool), "dump", "--nonblocking", "--pid", str(process.pid)], left_s)
+        if code == 0:
+            return _cut(said)
+        trouble = _first_line(error) or ("it took too long" if code == -signal.SIGKILL else f"it ended with {code}")
+        if any(word in error.lower() for word in _NOT_ALLOWED):
+            raise NoStacks(
+                f"stacks: py-spy may not look into this process ({trouble.partition(':')[0]}); run Flyball as root or "
+                "with CAP_SYS_PTRACE, or as the program's user where kernel.yama.ptrace_scope is 0"
+            )
+    raise NoStacks(f"stacks: py-spy did not get them in the time there was ({trouble or 'none was left'})")
+
+
+def _is_python(process: Process) -> bool:
+    """Whether Python runs in it, as a program of its own or as a library."""
+    try:
+        if Path(process.link("exe").removesuffix(" (deleted)")).name.startswith("python"):
+            return True
+        return b"/libpython" in process.read("maps", _MAPS_MOST_BYTES)
+    except PermissionError as error:
+        raise NoStacks(
+            f"stacks: whether it is a Python program may not be seen ({error.strerror}); run Flyball as root, with "
+            "CAP_SYS_PTRACE, or as the program's user"
+        ) from None
+
+
+def _run(words: list[str], within_s: float) -> tuple[int, str, str]:
+    """Exit code, and the beginnings of stdout and stderr; killed when its time is over, or when it says too much."""
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        except OSError as error:
+            raise NoStacks(f"stacks: {words[0]} cannot be started ({error.strerror})") from None
+        deadline = threading.Timer(within_s, process.kill)
+        deadline.start()
+        try:
+            with process:
+                assert process.stdout is not None
+                said = process.stdout.read(4 * MOST_BYTES)
+                if process.stdout.read(1):
+                    process.kill()
+                    return 0, said.decode(errors="backslashreplace"), ""
+        finally:
+            deadline.cancel()
+        errors.seek(0)
+        return process.returncode, said.decode(errors="backslashreplace"), errors.read(4096).decode(errors="replace")
+
+
+def _cut(said: str) -> str:
+    """From the first thread on, since the head holds the command line, which may hold secrets; whole lines."""
+    _, thread, rest = said.partition("Thread ")
+    stacks = thread + rest
+    if len(stacks.encode()) <= MOST_BYTES:
+        return stacks.rstrip("\n")
+    kept = stacks.encode()[:MOST_BYTES].decode(errors="ignore")
+    return kept.rpartition("\n")[0] + "\n…"
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0][:200] if lines else ""

@@ -18,6 +18,8 @@ def merged(one: Evidence | None, other: Evidence) -> Evidence:
         values[field.name] = second if first in (None, "", (), {}) else first
     values["missing"] = (*one.missing, *(reason for reason in other.missing if reason not in one.missing))
     values["took_s"] = max(one.took_s, other.took_s)
+    stops = [stopped_s for stopped_s in (one.stopped_s, other.stopped_s) if stopped_s is not None]
+    values["stopped_s"] = max(stops, default=None)
     return Evidence(**values)
 
 

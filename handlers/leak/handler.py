@@ -118,6 +118,7 @@ class LeakWatch(Handler):
         return api.Leaks(
             enabled=self._settings.enabled,
             watched=len(watch.subjects),
+            not_watched=watch.subjects.left_out,
             leaks=tuple(
                 report(
                     leak.stage, leak, outlook(leak, latest, look=True), watch.wall,

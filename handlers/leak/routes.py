@@ -52,6 +52,8 @@ class Leaks(Struct, frozen=True, kw_only=True):
     enabled: bool
     #: processes and cards under watch
     watched: int
+    #: processes and cards of the latest sample for which there was no room, see `leak.subjects`
+    not_watched: int = 0
     leaks: tuple[LeakReport, ...]
     subjects: tuple[Subject, ...]
 

@@ -81,6 +81,8 @@ class Subjects:
         self._kind = subject
         self._processes: dict[int, Watched] = {}
         self._cards: dict[str, Watched] = {}
+        #: for how many of the latest sample there was no room
+        self.left_out = 0
 
     def __iter__(self) -> Iterator[Watched]:
         """Processes before cards."""
@@ -107,6 +109,7 @@ class Subjects:
         changes: list[Change] = []
         replaced: list[Watched] = []
         t_s = sample.monotonic_s
+        self.left_out = 0
         if "processes" not in sample.unread:
             vram = _vram(sample.gpus)
             for process in sample.processes:
@@ -114,6 +117,8 @@ class Subjects:
                 if watched is None or watched.who.start_time_s != process.start_time_s:
                     if watched is not None:
                         replaced.append(watched)
+                    elif self._is_full():
+                        continue
                     watched = self._processes[process.pid] = Watched(_who(process), self._kind(self.settings))
                 elif watched.who.workload != process.workload or watched.who.process != process.name:
                     watched.who = _who(process)
@@ -129,6 +134,8 @@ class Subjects:
                 continue
             watched = self._cards.get(gpu.uuid)
             if watched is None:
+                if self._is_full():
+                    continue
                 watched = self._cards[gpu.uuid] = Watched(_card(gpu), self._kind(self.settings))
             elif watched.who.gpu != f"gpu{gpu.index}":
                 watched.who = _card(gpu)
@@ -154,14 +161,16 @@ class Subjects:
             del self._cards[watched.who.uuid]
 
     def old(self, now_s: float) -> list[Watched]:
-        """Those that were not seen for too long, and the oldest of those beyond the limit; there may be none."""
-        unseen_before_s = now_s - self.settings.unseen_s
-        old = [watched for watched in self if watched.seen_s < unseen_before_s]
-        beyond = len(self) - len(old) - self.settings.subjects
-        if beyond > 0:
-            rest = sorted((one for one in self if one.seen_s >= unseen_before_s), key=lambda one: one.seen_s)
-            old += rest[:beyond]
-        return old
+        """Those that were not seen for too long; where there is no room for others, some of the longest unseen."""
+        unseen = sorted((one for one in self if one.seen_s < now_s), key=lambda one: one.seen_s)
+        room = max(1, self.settings.subjects // 10) if len(self) >= self.settings.subjects else 0
+        before_s = now_s - self.settings.unseen_s
+        return [one for number, one in enumerate(unseen) if number < room or one.seen_s < before_s]
+
+    def _is_full(self) -> bool:
+        full = len(self) >= self.settings.subjects
+        self.left_out += full
+        return full
 
     def pack(self, first: set[str]) -> tuple[Packed, ...]:
         """All that fits in a snapshot: the keys in `first`, then what is not steady, then the latest seen."""

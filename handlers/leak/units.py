@@ -1,5 +1,6 @@
 """Figures for people: memory in powers of 1024, rates, times and times of day."""
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -37,7 +38,7 @@ def duration(seconds: float) -> str:
     """About how long: `40 s`, `3 h`, `2.5 d`."""
     for size, unit in _TIMES:
         if seconds >= 1.5 * size or unit == "s":
-            return f"{_number(seconds / size, 2)} {unit}"
+            return f"{_fixed(seconds / size, _decimals(seconds / size, 2))} {unit}"
     raise AssertionError("seconds are the last unit")
 
 
@@ -56,19 +57,20 @@ def _least(resource: Resource) -> float:
 
 
 def _scaled(resource: Resource, values: Sequence[float]) -> tuple[list[str], str]:
-    """All in the unit of the first."""
-    if resource not in _MEMORY:
-        return [_number(value) for value in values], ""
-    size, unit = next((pair for pair in _SIZES if abs(values[0]) >= pair[0]), _SIZES[-1])
-    return [_number(value / size) for value in values], unit
+    """All in the unit of the first, and as exact as the first."""
+    size, unit = 1, ""
+    if resource in _MEMORY:
+        size, unit = next((pair for pair in _SIZES if abs(values[0]) >= pair[0]), _SIZES[-1])
+    scaled = [value / size for value in values]
+    decimals = _decimals(scaled[0])
+    return [_fixed(value, decimals) for value in scaled], unit
 
 
-def _number(value: float, digits: int = 3) -> str:
-    """With so many digits that mean something, and never an exponent."""
-    if value == 0:
-        return "0"
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    if whole >= digits:
-        return str(round(value))
-    text = f"{value:.{digits}g}"
-    return text if "e" not in text else f"{value:.{digits + 6}f}".rstrip("0").rstrip(".")
+def _decimals(value: float, digits: int = 3) -> int:
+    """So that so many digits mean something."""
+    return 0 if value == 0 else max(0, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,149 @@
+"""What each process and card is fed with, and who is remembered."""
+
+import os
+from pathlib import Path
+
+from handlers.leak import effects
+from handlers.leak.routes import Leaks, LeaksQuery
+from handlers.leak.settings import Settings
+from schemas.sample import Counted, GpuProcess
+from supervisor.handler import Asked
+from tests.handlers.leak.scripted import MIB, PID, Fed, Scripted, process
+from tests.handlers.samples import GIB, context, gpu
+
+
+def _counted(source: str = "json http://a", **counts: float) -> Counted:
+    return Counted(workload="search-docs", source=source, age_s=0.1, counts=counts, gauges={"queue": 2.0})
+
+
+def test_a_process_is_fed_with_its_figures_and_what_it_counted() -> None:
+    fed = Fed()
+    fed.count(999.0, add_sections=3)
+    fed.see(1000.0, gpus=[gpu(processes=(GpuProcess(PID, GIB),)), gpu(index=1, processes=(GpuProcess(PID, MIB),))])
+    levels = {"rss": 200.0 * MIB, "vms": 1.0 * GIB, "threads": 97.0, "handles": 12.0, "vram": 1.0 * GIB + MIB}
+    assert Scripted.fed[0] == (1000.0, levels, {"add_sections": 3}, {})
+
+
+def test_memory_is_what_is_anonymous_and_all_of_it_where_nobody_tells() -> None:
+    fed = Fed()
+    fed.see(1000.0, process(rss_anon_bytes=None, open_handles=None))
+    assert Scripted.fed[0][1] == {"rss": 300.0 * MIB, "vms": 1.0 * GIB, "threads": 97.0}
+
+
+def test_a_card_that_does_not_answer_is_no_release_of_memory() -> None:
+    fed = Fed()
+    blind = gpu(index=1, temperature=None, memory_percent=None, reading="blind")
+    fed.see(1000.0, gpus=[gpu(processes=(GpuProcess(PID, GIB),)), blind])
+    assert [set(levels) for _, levels, _, _ in Scripted.fed] == [{"rss", "vms", "threads", "handles"}, {"vram"}]
+
+
+def test_a_driver_that_does_not_tell_the_memory_of_a_process_feeds_none() -> None:
+    fed = Fed()
+    fed.see(1000.0, gpus=[gpu(processes=(GpuProcess(PID, None),))])
+    assert "vram" not in Scripted.fed[0][1]
+
+
+def test_polled_counters_are_those_of_every_process_of_the_workload() -> None:
+    fed = Fed()
+    child = process(pid=PID + 1)
+    fed.see(1000.0, process(), child, process(pid=PID + 2, workload=""), counted=[_counted(done=7)])
+    assert [(counts, gauges) for _, _, counts, gauges in Scripted.fed] == [
+        ({"done": 7}, {"queue": 2}), ({"done": 7}, {"queue": 2}), ({}, {}),
+    ]  # fmt: skip
+
+
+def test_what_a_source_did_not_tell_is_left_out() -> None:
+    fed = Fed()
+    silent = Counted(workload="search-docs", source="json http://a", age_s=9.0, counts={"done": 7}, reason="timed out")
+    fed.see(1000.0, counted=[silent])
+    assert Scripted.fed[0][2:] == ({}, {})
+
+
+def test_names_are_prefixed_only_where_sources_clash_and_keep_their_meaning() -> None:
+    fed = Fed()
+    fed.see(1000.0, counted=[_counted(done=7)])
+    fed.count(1000.5, done=1, more=2)
+    fed.see(1001.0, counted=[_counted(done=8)])
+    assert [one[2] for one in Scripted.fed] == [{"done": 7}, {"done": 8, "sdk.done": 1, "more": 2}]
+
+
+def test_a_child_has_the_sum_of_what_its_workload_counted_and_who_counts_its_own() -> None:
+    fed = Fed()
+    fed.count(999.0, PID, calls=3)
+    fed.count(999.0, PID + 1, calls=4)
+    fed.see(1000.0, process(), process(pid=PID + 1), process(pid=PID + 2))
+    assert [one[2] for one in Scripted.fed] == [{"calls": 3}, {"calls": 4}, {"calls": 7}]
+
+
+def test_another_process_with_the_pid_does_not_inherit_what_was_counted() -> None:
+    fed = Fed()
+    fed.count(999.0, calls=3)
+    fed.see(1000.0, process(start_time_s=998.0))
+    assert Scripted.fed[0][2] == {}
+
+
+def test_a_card_has_the_counters_of_the_workloads_on_it() -> None:
+    fed = Fed()
+    fed.count(999.0, PID, steps=3)
+    other = process(pid=PID + 1, workload="other")
+    polled = Counted(workload="other", source="json http://b", counts={"steps": 9, "epochs": 1})
+    on_card = gpu(memory_percent=20, processes=(GpuProcess(PID, None), GpuProcess(PID + 1, None)))
+    fed.see(1000.0, process(), other, gpus=[on_card, gpu(index=1)], counted=[polled])
+    assert Scripted.fed[-2][1:3] == ({"vram": 20.0 * GIB}, {"steps": 9, "epochs": 1, "search-docs.steps": 3})
+    assert Scripted.fed[-1][2] == {}
+
+
+def test_lost_time_interrupts_everybody() -> None:
+    fed = Fed()
+    fed.see(1000.0, process(), process(pid=PID + 1))
+    fed.see(1001.0, process(), gap=True)
+    assert Scripted.interrupts == [1000.0, 1000.0]
+    fed.handler.missed("inbox", context(1002.0))
+    assert len(Scripted.interrupts) == 2
+    fed.handler.missed("samples", context(1002.0))
+    assert Scripted.interrupts[2:] == [1001.0, 1000.0]
+
+
+def test_processes_that_were_not_read_are_not_missed() -> None:
+    fed = Fed()
+    fed.see(1000.0)
+    for second in range(1001, 1010):
+        fed.see(float(second), process(pid=1), unread=("processes",))
+    assert [t_s for t_s, *_ in Scripted.fed] == [1000.0]
+    assert _leaks(fed).watched == 1
+
+
+def test_who_ended_is_forgotten_and_who_only_fell_out_of_the_largest_is_not() -> None:
+    fed = Fed()
+    started_s = _own_start_s()
+    assert effects.lives(os.getpid(), started_s)
+    fed.see(1000.0, process(), process(pid=os.getpid(), start_time_s=started_s))
+    for second in range(1001, 1010):
+        fed.see(float(second), process(pid=PID + 1))
+    assert _leaks(fed).watched == 2
+    fed.see(1700.0, process(pid=PID + 1))
+    assert _leaks(fed).watched == 1
+
+
+def test_only_so_many_are_watched_and_who_is_not_shown_makes_room() -> None:
+    fed = Fed(settings=Settings(subjects=5))
+    every = [process(pid=PID + number) for number in range(10)]
+    for second in (1000.0, 1001.0):
+        fed.see(second, *every)
+    assert (_leaks(fed).watched, _leaks(fed).not_watched) == (5, 5)
+    assert len(Scripted.fed) == 10
+    fed.see(1002.0, *every[5:])
+    assert _leaks(fed).watched == 4
+    fed.see(1003.0, *every[5:])
+    assert {one[0] for one in Scripted.fed} == {1000.0, 1001.0, 1003.0}
+
+
+def _leaks(fed: Fed) -> Leaks:
+    (route,) = fed.handler.routes()
+    answer: Leaks = route.call(Asked(query=LeaksQuery()))
+    return answer
+
+
+def _own_start_s() -> float:
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.leakbench.healthy import HEALTHY
-from bench.leakbench.leaking import LEAKING
+from bench.leakbench.families import HEALTHY, LEAKING
 from bench.leakbench.program import Program, Series
 
 #: another one gives other traces

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from bench.leakbench import record, simulate
+from bench.leakbench.families import HEALTHY, LEAKING
 from bench.leakbench.given import run_online
-from bench.leakbench.healthy import HEALTHY
-from bench.leakbench.leaking import LEAKING
 from bench.leakbench.realprograms import PROGRAMS
 
 BENCH = Path(__file__).parents[2] / "bench" / "leakbench"

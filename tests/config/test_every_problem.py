@@ -96,6 +96,17 @@ def _workload(draw: st.DrawFn, name: str, earlier: list[str]) -> dict[str, Any]:
         "priority": st.integers(-(2**63), 2**63 - 1),
         "command": st.lists(TEXT, max_size=3),
         "may": st.lists(st.sampled_from(["throttle", "pause", "cleanup", "freeze", "terminate", "kill"]), max_size=3),
+        "restart": st.lists(TEXT, max_size=3),
+        "counters": st.lists(
+            st.sampled_from(
+                [
+                    {"kind": "lines", "file": "/x", "every_s": 10},
+                    {"kind": "json", "url": "http://box/rpc", "body": "{}", "counts": {"a.b": "result.done"}},
+                    {"kind": "prometheus", "url": "https://u:p@box:1/metrics", "gauges": {"a": 'b{c="d"}'}},
+                ]
+            ),
+            max_size=3,
+        ),
     }
     chosen = draw(st.lists(st.sampled_from(sorted(optional)), unique=True))
     needs = draw(st.lists(st.sampled_from(earlier), max_size=2)) if earlier else []
@@ -171,9 +182,35 @@ def _nameless(draw: Draw, document: dict[str, Any]) -> set[str]:
     return {f"{last}.name", f"{last}.gpus[0]", f"{last}.may[0]", f"{last}.match.pidfile"}
 
 
+def _bad_source(draw: Draw, document: dict[str, Any]) -> set[str]:
+    source, keys = draw(
+        st.sampled_from(
+            [
+                ({"kind": "lines"}, ["file"]),
+                ({"kind": "json", "counts": {"a": ""}}, ["url", "counts.a"]),
+                ({"kind": "json", "url": "http://box:x/", "file": "x"}, ["url", "counts", "file"]),
+                (
+                    {"kind": "prometheus", "url": "http://box", "body": "x", "gauges": {"a": "b c"}},
+                    ["body", "gauges.a"],
+                ),
+                ({"kind": "jason", "every_s": 0, "x_key": 1}, ["kind", "every_s", "x_key"]),
+            ]
+        )
+    )
+    workloads = document["workload"]
+    workloads.append({"name": "teller", "counters": [{"kind": "lines", "file": "x"}, source]})
+    return {f"workload[{len(workloads) - 1}].counters[1].{key}" for key in keys}
+
+
+def _impossible_reaction(draw: Draw, document: dict[str, Any]) -> set[str]:
+    workloads = document["workload"]
+    workloads.append({"name": "leaker", "on_leak": "restart"})
+    return {f"workload[{len(workloads) - 1}].{key}" for key in ("restart", "may")}
+
+
 SABOTAGES: list[Sabotage] = [
     _wrong_values, _unknown_section, _unknown_key, _wrong_order, _twin, _lost, _circle, _matches_anything,
-    _bad_pattern, _nameless,
+    _bad_pattern, _nameless, _bad_source, _impossible_reaction,
 ]  # fmt: skip
 
 

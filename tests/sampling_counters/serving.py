@@ -1,6 +1,7 @@
 """Real servers on loopback that answer as a test says, and the sources that ask them."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,12 +39,12 @@ class Server:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
-    """A server that speaks HTTP."""
+async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    """A server that speaks HTTP, over TLS with a `context`."""
     server = Server()
     runner = web.ServerRunner(web.Server(server._handle))
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
     (address,) = runner.addresses
     server.url = f"http://127.0.0.1:{address[1]}"

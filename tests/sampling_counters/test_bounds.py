@@ -3,6 +3,9 @@
 import asyncio
 import gzip
 import socket
+import ssl
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from supervisor.sampling.counters.client import LARGEST_BODY, Client
 from supervisor.sampling.counters.page import PageReader
 from tests.sampling_counters.serving import Server, json_section, serving, talking, told, untold
+from tests.tools import require_tool
 
 MIB = 1 << 20
 
@@ -19,6 +23,49 @@ async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
     assert await untold(json_section(url)) == "connection refused; is the program running, and does it listen there?"
+
+
+async def test_nobody_listens_at_any_address_of_a_name() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://localhost:{free.getsockname()[1]}/"
+    assert await untold(json_section(url)) == "connection refused; is the program running, and does it listen there?"
+
+
+async def test_tls_where_there_is_none(server: Server) -> None:
+    said = await untold(json_section(server.url.replace("http:", "https:")))
+    assert said == "what answers there does not speak TLS; check https and the port in url"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for localhost that signs itself; its key lies beside it."""
+    certificate = tmp_path / "certificate.pem"
+    subprocess.run(
+        [require_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", tmp_path / "key.pem", "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate
+
+
+async def test_a_certificate_must_be_trusted(certificate: Path) -> None:
+    """One that nobody vouches for is refused, and one that `SSL_CERT_FILE` names is not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    async with serving(context) as server:
+        server.says('{"done": 3}')
+        section = json_section(f"https://localhost:{server.url.rpartition(':')[2]}/")
+        said = await untold(section)
+        assert said == (
+            "its certificate is not trusted: self-signed certificate; SSL_CERT_FILE may name who vouches for it"
+        )
+        asked = "import asyncio; from tests.sampling_counters import serving as s; "
+        asked += f"print(asyncio.run(s.told(s.json_section({section.url!r}))).tally.counts)"
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", asked, env={"SSL_CERT_FILE": str(certificate)}, stdout=subprocess.PIPE
+        )
+        assert (await child.communicate())[0] == b"{'done': 3.0}\n"
 
 
 async def test_a_name_that_nobody_has() -> None:

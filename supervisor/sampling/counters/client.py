@@ -124,6 +124,7 @@ def _why(error: Exception) -> str:
     from aiohttp import (
         ClientConnectorCertificateError,
         ClientConnectorDNSError,
+        ClientConnectorSSLError,
         ClientPayloadError,
         ClientResponseError,
         InvalidURL,
@@ -136,7 +137,10 @@ def _why(error: Exception) -> str:
         case ClientConnectorDNSError():
             return "its host name is unknown; check url"
         case ClientConnectorCertificateError():
-            return f"its certificate is not trusted: {getattr(error.certificate_error, 'verify_message', 'no reason')}"
+            why = str(getattr(error.certificate_error, "verify_message", "")).rstrip(".") or "it is not valid"
+            return f"its certificate is not trusted: {why}; SSL_CERT_FILE may name who vouches for it"
+        case ClientConnectorSSLError():
+            return "what answers there does not speak TLS; check https and the port in url"
         case ServerDisconnectedError():
             return "it closes the connection without an answer; see the program's own log"
         case ClientPayloadError():

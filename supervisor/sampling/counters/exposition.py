@@ -19,7 +19,7 @@ _LABEL: Final = r'[ \t]*+[a-zA-Z_][a-zA-Z0-9_]*+[ \t]*+=[ \t]*+"(?:[^"\\\n]|\\.)
 _LABELS: Final = rf"\{{(?P<labels>(?:{_LABEL},)*+(?:{_LABEL})?+[ \t]*+)\}}"
 _PAIR: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\\n]|\\.)*+)"')
 _METRIC: Final = re.compile(rf"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(?:{_LABELS})?+")
-_REST: Final = re.compile(rf"[ \t]*+(?:{_LABELS})?+[ \t]*+(?P<value>[^ \t\r\n]++)(?:[ \t][^\n]*+)?+")
+_REST: Final = re.compile(rf"[ \t]*+(?:{_LABELS})?+[ \t]*+(?P<value>[^ \t\r\n{{]++)(?:[ \t][^\n]*+)?+")
 _ESCAPED: Final = re.compile(r"\\(.)")
 #: The most series of one metric that are looked at; as many take some 10 ms.
 MOST_SERIES: Final = 5000

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 #: How programs write that they have no number.
 _ABSENT: Final = frozenset({"", "-", "--", "?", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "nil", "unknown"})
+#: No measured value is larger, and its square is still a number.
+_LARGEST: Final = 1e30
 #: A number of seconds from here on is an epoch: 1973.
 EPOCH_S: Final = 1e8
 
@@ -27,7 +29,7 @@ def split(line: str, separator: str) -> list[str]:
 
 
 def number(cell: str, decimal_comma: bool = False) -> float | None:
-    """A finite number, NaN where nothing was measured, None where the cell is something else."""
+    """A number, NaN where nothing was measured, None where the cell is something else."""
     text = cell.strip()
     if text.lower() in _ABSENT:
         return math.nan
@@ -37,7 +39,7 @@ def number(cell: str, decimal_comma: bool = False) -> float | None:
         found = float(text)
     except ValueError:
         return None
-    return found if math.isfinite(found) else math.nan
+    return found if abs(found) < _LARGEST else math.nan
 
 
 def numbers(cells: Sequence[str], decimal_comma: bool) -> tuple[Numbers, str | None]:
@@ -47,7 +49,7 @@ def numbers(cells: Sequence[str], decimal_comma: bool) -> tuple[Numbers, str | N
     except ValueError:
         pass
     else:
-        quick[~np.isfinite(quick)] = np.nan
+        quick[~(np.abs(quick) < _LARGEST)] = np.nan
         return quick, None
     if not any(cells):
         return np.full(len(cells), np.nan), None
@@ -71,24 +73,13 @@ def moment(cell: str) -> float | None:
         return None
 
 
-def moments(cells: Sequence[str], decimal_comma: bool) -> tuple[Numbers, str | None]:
-    """A column of times, as numbers or ISO 8601; like `numbers`."""
-    try:
-        quick = np.array(list(map(float, cells)))
-    except ValueError:
-        pass
-    else:
-        quick[~np.isfinite(quick)] = np.nan
-        return quick, None
-    found, foreign = [], None
-    for cell in cells:
-        value = moment(cell)
-        if value is None:
-            value = number(cell, decimal_comma)
-        if value is None and foreign is None:
-            foreign = cell
-        found.append(math.nan if value is None else value)
-    return np.array(found), foreign
+def moments(cells: Sequence[str], decimal_comma: bool) -> Numbers:
+    """A column of times, as numbers or ISO 8601; NaN where there is none."""
+    found, foreign = numbers(cells, decimal_comma)
+    if foreign is None:
+        return found
+    spoken = (moment(cell) for cell in cells)
+    return np.array([value if at is None else at for at, value in zip(spoken, found.tolist(), strict=True)])
 
 
 def epoch_scale(value: float) -> float:

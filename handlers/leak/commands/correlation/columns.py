@@ -29,19 +29,16 @@ SECONDS: Final = {
     **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
 }
-_NAMES: Final[dict[str, Role]] = {
-    name: role
-    for role, names in {
-        "time": "time t ts timestamp elapsed elapsedtime datetime date clock seconds secs when",
-        "threads": "threads thread nthreads numthreads threadcount threadscount nlwp processthreads",
-        "rss": "rss rssize residentsetsize resident res memoryrss mem memory memoryusage processresidentmemory",
-        "vms": "vms vsz vsize virt virtual virtualmemory virtualsize vmsize memoryvms processvirtualmemory",
-        "handles": "handles handle handlecount numhandles fds fd openfds numfds fdcount openfiles processopenfds",
-        "vram": "vram vramused gpumem gpumemory gpumemoryused gpumemused usedgpumemory",
-        "ignore": "pid ppid index row unnamed0 gpuid",
-    }.items()
-    for name in names.split()
-}  # fmt: skip
+_SPELLINGS: Final[dict[Role, str]] = {
+    "time": "time t ts timestamp elapsed elapsedtime datetime date clock seconds secs when",
+    "threads": "threads thread nthreads numthreads threadcount threadscount nlwp processthreads",
+    "rss": "rss rssize residentsetsize resident res memoryrss mem memory memoryusage processresidentmemory",
+    "vms": "vms vsz vsize virt virtual virtualmemory virtualsize vmsize memoryvms processvirtualmemory",
+    "handles": "handles handle handlecount numhandles fds fd openfds numfds fdcount openfiles processopenfds",
+    "vram": "vram vramused gpumem gpumemory gpumemoryused gpumemused usedgpumemory",
+    "ignore": "pid ppid index row unnamed0 gpuid",
+}
+_NAMES: Final = {spelling: role for role, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 #: `MethodCalls(add_sections)`, `calls.add_sections`, `Requests(completed)`: a family, and which of it.
 _FAMILY: Final = re.compile(
     r"(?P<family>method_?calls|calls?|gauges?|requests?)\s*(?:[.:/]\s*(?P<b>.+)|[(\[](?P<a>.+)[)\]])", re.IGNORECASE
@@ -99,7 +96,7 @@ def columns(dialect: Dialect, mapping: Mapping[str, str]) -> list[Column | None]
     if "time" not in taken:
         raise Unreadable(
             f"no column is the time among {shortened(', '.join(dialect.names), 200)}",
-            hint=f"Name it: --map {_quoted(dialect.names[0])}=time",
+            hint=f"Name it: --map '{_perhaps_time(dialect, found)}=time'",
         )
     return found
 
@@ -215,5 +212,7 @@ def _shown(unit: str) -> str:
     return shown.get(unit, {"g": "GB", "gb": "GB", "gib": "GiB"}.get(unit, unit))
 
 
-def _quoted(name: str) -> str:
-    return f"'{name}'" if re.search(r"[^\w.\-]", name) else name
+def _perhaps_time(dialect: Dialect, found: Sequence[Column | None]) -> str:
+    """The first column of which the name says nothing."""
+    unknown = (name for name, column in zip(dialect.names, found, strict=True) if column is None)
+    return next(unknown, "COLUMN")

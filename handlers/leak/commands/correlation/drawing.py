@@ -83,9 +83,10 @@ def _matplotlib(name: str) -> Iterator[None]:
     """Our settings, whatever those of the user are."""
     import matplotlib
 
+    settings: Any = _SETTINGS | {"svg.hashsalt": f"flyball-{name}"}
     with matplotlib.rc_context(), warnings.catch_warnings():
         # letters that the font lacks are boxes in a picture; a page takes them from the reader's fonts
         warnings.filterwarnings("ignore", message=r"Glyph \d+ ")
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS | {"svg.hashsalt": f"flyball-{name}"})
+        matplotlib.rcParams.update(settings)
         yield

@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from supervisor.command import FlyballError
 
-#: Characters that are read at once; no line may be longer.
+#: Bytes that are read at once; no line may have more letters.
 BLOCK: Final = 1 << 20
 _GZIP: Final = b"\x1f\x8b"
 #: What people pass by mistake, by its first bytes.
@@ -35,42 +35,56 @@ class Unreadable(FlyballError):
 class Lines:
     """The lines of one open file."""
 
-    def __init__(self, text: IO[str], name: str, encoding: str) -> None:
+    def __init__(self, binary: io.BufferedIOBase, name: str, encoding: str) -> None:
         """`encoding` is the name under which it is decoded."""
         self.encoding = encoding
         #: why the end of the file could not be read; empty: it could
         self.damage = ""
-        self._text = text
+        self._binary = binary
         self._name = name
+        # the names of the columns and the numbers matter: a foreign letter later on is no reason to stop
+        decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
 
     def blocks(self) -> Iterator[list[str]]:
         """The lines without their ends, many at a time.
 
         :raises Unreadable: it is no text, or a line has no end.
         """
-        rest, number = "", 1
-        while chunk := self._read():
-            if "\0" in chunk:
+        rest, number, ended = "", 1, False
+        while not ended:
+            data, ended = self._read()
+            text = self._decoder.decode(data, final=ended)
+            if "\0" in text:
                 raise Unreadable(f"{self._name} is not text", hint="Give a table with a line a sample, such as CSV")
-            lines = (rest + chunk).split("\n")
+            lines = (rest + text).split("\n")
             rest = lines.pop()
             number += len(lines)
             if len(rest) > BLOCK:
-                raise Unreadable(f"{self._name}: line {number} is longer than {BLOCK:,} characters")
-            yield lines
-        if rest:
+                raise Unreadable(f"{self._name}: line {number} is longer than {BLOCK:,} letters")
+            if lines:
+                yield lines
+        if rest and not self.damage:
             yield [rest]
 
-    def _read(self) -> str:
+    def _read(self) -> tuple[bytes, bool]:
+        """About a block, and whether it is the last; what comes before damage is not lost."""
+        pieces: list[bytes] = []
+        size = 0
         try:
-            return self._text.read(BLOCK)
+            while size < BLOCK:
+                piece = self._binary.read1(BLOCK - size)
+                if not piece:
+                    return b"".join(pieces), True
+                pieces.append(piece)
+                size += len(piece)
         except EOFError:
             self.damage = "the compressed data ends early"
         except (zlib.error, gzip.BadGzipFile) as error:
             self.damage = f"the compressed data is damaged ({error})"
         except OSError as error:
             raise Unreadable(f"{self._name} cannot be read", why=error.strerror or str(error)) from error
-        return ""
+        return b"".join(pieces), bool(self.damage)
 
 
 @contextmanager
@@ -84,7 +98,7 @@ def opened(path: Path) -> Iterator[Lines]:
     except OSError as error:
         raise Unreadable(f"{path} cannot be read", why=error.strerror or str(error)) from error
     with raw:
-        binary: IO[bytes] = raw
+        binary: io.BufferedIOBase = raw
         try:
             head = raw.peek(1)
             if head.startswith(_GZIP):
@@ -99,8 +113,7 @@ def opened(path: Path) -> Iterator[Lines]:
             if head.startswith(start):
                 raise Unreadable(f"{path} is {kind}, not text", hint="Unpack or export it as CSV, plain or with gzip")
         encoding = _encoding(head)
-        # the names of the columns and the numbers matter: a foreign letter later on is no reason to stop
-        yield Lines(io.TextIOWrapper(binary, encoding, errors="replace", newline=None), path.name, encoding)
+        yield Lines(binary, path.name, encoding)
 
 
 def _encoding(head: bytes) -> str:

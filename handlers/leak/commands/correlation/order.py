@@ -10,6 +10,8 @@ from handlers.leak.commands.correlation.cells import Numbers
 
 #: A step back by more than so many usual steps is a new begin, if the rows after it go on from there.
 _BIG_STEPS: Final = 100
+#: A nanosecond: what differs by less is the same time.
+_LEAST_S: Final = 1e-9
 
 
 class Ordered(Struct, frozen=True):
@@ -39,7 +41,7 @@ class Order:
     def of(self, times: Numbers) -> Ordered:
         """Order a block without NaN."""
         before = times[:1] - 1 if self._last is None else np.array([self._last])
-        if bool(np.all(np.diff(np.concatenate((before, times))) > 0)):
+        if bool(np.all(np.diff(np.concatenate((before, times))) > _LEAST_S)):
             kept = np.ones(len(times), bool)
             begins = np.zeros(len(times), bool)
             self._advance(times)
@@ -58,11 +60,12 @@ class Order:
         kept, begins = np.zeros(len(times), bool), np.zeros(len(times), bool)
         shifted = []
         for index, time in enumerate(times.tolist()):
-            if self._last is not None and time <= self._last:
+            if self._last is not None and time <= self._last + _LEAST_S:
                 following = float(times[index + 1]) if index + 1 < len(times) else time + 1
                 if not self._begins_anew(time, following):
-                    self.repeated += time == self._last
-                    self.backward += time < self._last
+                    back = time < self._last - _LEAST_S
+                    self.repeated += not back
+                    self.backward += back
                     continue
                 self.restarts.append((self._last, time))
                 usual = (self._last - self._first) / max(self._steps - 1, 1)

@@ -45,9 +45,8 @@ def _head(report: Report) -> Iterator[str]:
         + f" · {report.rows:,} rows{folded} · {duration(report.duration_s)}, a row every {every}"
     )
     yield ""
-    colour: Literal["green", "yellow", "bold"] = (
-        "green" if report.pattern == "no leak" else "yellow" if report.pattern is None else "bold"
-    )
+    colour: Literal["green", "yellow", "bold"] = "yellow" if report.pattern is None else "bold"
+    colour = "green" if report.pattern == "no leak" else colour
     yield painted(report.headline.upper(), colour)
     said = [line for one in report.sentences for line in textwrap.wrap(one, _WIDTH - 2)]
     yield from (f"  {line}" for line in said[:_MOST_SENTENCES])

@@ -25,9 +25,8 @@ def scatter_pairs(recording: Recording, report: Report) -> list[tuple[str, str]]
     """What is drawn against what: x, y."""
     resources = [key for key in ("rss", "vram", "threads", "handles") if key in recording.series]
     leaking = [one.resource for one in report.verdicts if wording.leaks(one) and one.resource in resources]
-    found: list[tuple[str, str]] = [
-        ("threads", key) for key in ("rss", "vram") if key in resources and "threads" in resources
-    ][:1]
+    memory: list[str] = [key for key in resources if key in MEMORY and "threads" in resources]
+    found = [("threads", key) for key in memory[:1]]
     counters = counters_that_tell(report, 1)
     if counters and resources:
         target = "threads" if "threads" in [*leaking, *([] if leaking else resources)] else (leaking or resources)[0]

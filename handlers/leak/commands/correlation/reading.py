@@ -41,6 +41,8 @@ def read(path: Path, mapping: Mapping[str, str]) -> Recording:
     with opened(path) as lines:
         blocks = lines.blocks()
         sample = next(blocks, [])
+        if not sample and lines.damage:
+            raise Unreadable(f"{path.name} cannot be read", why=lines.damage, hint="Compress it again")
         dialect = recognised(sample, path.name, any(name.isdecimal() for name in mapping))
         reader = _Reader(path.name, dialect, columns(dialect, mapping))
         number = dialect.skipped + 1
@@ -68,6 +70,7 @@ class _Reader:
         self._scale = 0.0
         self._base = 0.0
         self._foreign: dict[int, str] = {}
+        self._never: list[str] = []
         self._begins: list[float] = []
         self._last = np.full(len(self._used), np.nan)
         self._fell = np.zeros(len(self._used), bool)
@@ -100,15 +103,15 @@ class _Reader:
                     hint="Write the whole file with one separator",
                 )
             else:
-                kind = "have not as many cells as the header" if len(row) > 1 else "are no rows"
+                kind = "not as many cells as the header" if len(row) > 1 else "no row"
                 self._tally.add(kind, at, line)
 
     def _numeric(self, columns: Sequence[tuple[str, ...]], numbers: Sequence[int]) -> None:
-        times, _ = cells.moments(columns[self._time], self._dialect.decimal_comma)
+        times = cells.moments(columns[self._time], self._dialect.decimal_comma)
         timed = ~np.isnan(times)
         for index in np.flatnonzero(~timed).tolist():
             text = self._dialect.separator.join(column[index] for column in columns)
-            self._tally.add("have no time", numbers[index], text)
+            self._tally.add("no time", numbers[index], text)
         if not timed.any():
             return
         ordered = self._order.of(self._relative(times[timed]))
@@ -179,6 +182,11 @@ class _Reader:
                 series[column.key] = values
         if not series:
             raise Unreadable(f"{self._name} has a time, and no other column of numbers")
+        if self._never:
+            self.notes.append(f"never measured: {shortened(', '.join(self._never), 200)}")
+        if not any(key in RESOURCES for key in series):
+            other = next(column.header for column in decided.values() if column.role != "ignore")
+            self.notes.append(f"no column is known to be memory or threads; name it, such as --map '{other}=threads'")
         return Recording(
             name=self._name, times=rows[:, 0] - 0.0, series=series,
             columns=tuple(decided.get(i) or _certain(c) for i, c in enumerate(self._known)),
@@ -189,33 +197,31 @@ class _Reader:
     def _decided(self, index: int, place: int, values: Numbers) -> tuple[Column, Numbers]:
         """What a column is, with its values in our unit."""
         header, column = self._dialect.names[index], self._known[index]
-        measured = values[~np.isnan(values)]
-        if not len(measured):
-            if index in self._foreign:
-                self.notes.append(f"no cell of {header} is a number, such as {shortened(self._foreign[index])!r}")
-            elif column is not None:
-                self.notes.append(f"{header} was never measured")
-            return Column(header, index + 1, "ignore", because="numbers"), values
-        if index in self._foreign:
-            self.notes.append(f"some cells of {header} are no numbers, such as {shortened(self._foreign[index])!r}")
+        below = values < 0
         if column is None:
-            column = by_numbers(header, index + 1, never_fell=not self._fell[place], rose=bool(self._rose[place]))
+            counts = not self._fell[place] and not below.any()
+            column = by_numbers(header, index + 1, never_fell=counts, rose=bool(self._rose[place]))
+        if column.role != "gauge" and below.any():
+            self.notes.append(f"values of {header} below 0 count as not measured: {int(below.sum()):,}")
+            values = np.where(below, np.nan, values)
+        measured = values[~np.isnan(values)]
+        if index in self._foreign:
+            some = "some cells of {} are no numbers" if len(measured) else "no cell of {} is a number"
+            self.notes.append(f"{some.replace('{}', header)}, such as {shortened(self._foreign[index])!r}")
+        if not len(measured):
+            self._never += [] if index in self._foreign else [header]
+            return Column(header, index + 1, "ignore", because="numbers"), values
         if not column.factor:
             column = unit_by_size(column, float(np.median(measured)))
             other = "MB" if column.unit == "KiB" else "KiB"
             hint = f"--map '{header}={column.role}:{other}' corrects"
             self.notes.append(f"{header} names no unit and is read as {column.unit}; {hint}")
-        if column.role in RESOURCES or column.role == "calls":
-            below = values < 0
-            if below.any():
-                self.notes.append(f"{int(below.sum()):,} values of {header} are below 0 and count as not measured")
-                values = np.where(below, np.nan, values)
         return column, values * column.factor if column.role in MEMORY else values
 
     def _order_notes(self) -> Iterator[str]:
-        for count, what in ((self._order.repeated, "repeat a time"), (self._order.backward, "step back in time")):
+        for count, what in ((self._order.repeated, "the time repeats"), (self._order.backward, "the time steps back")):
             if count:
-                yield f"{count:,} row{'s' * (count != 1)} {what}, left out"
+                yield f"{count:,} row{'s' * (count != 1)} left out: {what}"
         for before, after in self._order.restarts[:3]:
             yield f"time falls from {before:g} s to {after:g} s: a restart? What follows is joined on as a new begin"
         if len(self._order.restarts) > 3:

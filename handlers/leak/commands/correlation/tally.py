@@ -16,13 +16,9 @@ class Tally:
         before, first, example = self._found.get(what, (0, line, text))
         self._found[what] = (before + count, first, example)
 
-    def count(self, what: str) -> int:
-        """How often."""
-        return self._found.get(what, (0, 0, ""))[0]
-
     def sentences(self) -> Iterator[str]:
         """One each."""
         for what, (count, line, text) in self._found.items():
             lines = f"{count:,} line{'s' * (count != 1)}"
             where = f"line {line}" if count == 1 else f"the first is line {line}"
-            yield f"{lines} {what}, left out; {where}: {shortened(text.strip())}"
+            yield f"{lines} left out: {what} ({where}: {shortened(text.strip())})"

@@ -1,0 +1,1 @@
+"""`flyball correlate`, as a process and its parts."""

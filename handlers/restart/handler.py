@@ -21,6 +21,7 @@ from supervisor.handler import Context, Decisions, Declared, Draft, Handler, Str
 
 _VERSION: Final = 1
 _COMMAND: Final = "flyball.command.requested"
+_RESTARTED: Final = "flyball.workload.restarted"
 _SAID: Final = {
     "restarted": "{} was restarted", "failed": "the restart of {} failed", "refused": "{} was not restarted",
 }  # fmt: skip
@@ -30,60 +31,68 @@ class Restarter(Handler):
     """Starts a declared workload anew by its own argument list, where its `may` allows it."""
 
     name: ClassVar[str] = "restart"
-    streams: ClassVar[tuple[Stream, ...]] = ("commands", "samples")
-    types: ClassVar[frozenset[str]] = frozenset({_COMMAND, "flyball.host.sampled"})
+    streams: ClassVar[tuple[Stream, ...]] = ("commands", "samples", "events")
+    types: ClassVar[frozenset[str]] = frozenset({_COMMAND, _RESTARTED, "flyball.host.sampled"})
     settings = Settings
 
     def __init__(self, settings: Settings, declared: Sequence[Declared]) -> None:
         self._settings = settings
         self._known = {one.name: Known(may=one.may, restart=one.restart) for one in declared}
         self._state = Restarts()
-        #: whether what is under way is of an earlier life
+        #: whether something under way may be of an earlier life
         self._inherited = False
-        #: workload → its processes in the latest full sample
-        self._pids: dict[str, tuple[int, ...]] = {}
-        #: commands that were accepted before the last tick
-        self._armed: set[str] = set()
+        #: workload → its processes in the latest full sample; None before there is one
+        self._pids: dict[str, tuple[int, ...]] | None = None
+        #: commands that were accepted and not begun → whether there was a tick since
+        self._accepted: dict[str, bool] = {}
         self._running: dict[str, asyncio.Task[str]] = {}
 
     async def handle(self, event: Event, context: Context) -> Decisions | None:
-        """Take a command for our host, or look what a sample shows of the workloads.
+        """Take a command for our host, look what a sample shows of the workloads, or hear what was said ourselves.
 
-        :raises MalformedEntry: when it is neither.
+        :raises MalformedEntry: when it is none of them.
         """
-        self._take_over(context)
-        if event.type == _COMMAND:
-            command = event.decode(Command)
-            if command.host != context.host or command.action != policy.ACTION:
-                return None
-            pids = self._pids.get(command.target.removeprefix("workload."), ())
-            moment = Moment(now_s=context.wall_s, pids=pids, dry_run=context.dry_run, trusted=context.trusted)
-            outcome = policy.command(self._state, command, self._known, self._settings, moment)
-            return _decisions([outcome] if outcome else [], context)
+        if context.stream == "commands":
+            return self._command(event.decode(Command), context)
+        if context.stream == "events":
+            if event.source.partition("/")[0] == context.host:
+                policy.told(self._state, event.decode(WorkloadRestarted).cause)
+            return None
         sample = sample_of(event)
         ours = sample.host == context.host and sample.boot_id == context.boot_id
         if not ours or sample.scope != "full" or "processes" in sample.unread:
             return None
         self._pids = _by_workload(sample)
-        outcomes = self._look(context)
-        if not context.replaying:
+        for restart in self._state.under_way.values():
+            if restart.pids_before is None:
+                restart.pids_before = self._pids.get(restart.workload, ())
+        if context.replaying:
+            return None
+        outcomes = self._look(context.wall_s)
+        if context.entry:  # without one the bus is away, and what was accepted may come again
             self._begin(context.wall_s)
         return _decisions(outcomes, context)
 
     def tick(self, context: Context) -> Decisions | None:
         """Say what came of argument lists that have ended, and let what was accepted begin."""
-        self._take_over(context)
         outcomes: list[Outcome] = []
         for restart in list(self._state.under_way.values()):
             task = self._running.get(restart.command)
-            if restart.phase == "accepted":
-                self._armed.add(restart.command)
+            if restart.command in self._accepted:
+                self._accepted[restart.command] = True
             elif task is not None and task.done():
                 del self._running[restart.command]
                 trouble = policy.NO_ANSWER if task.cancelled() else task.result()
                 outcome = policy.ended(self._state, restart, trouble, context.wall_s)
                 outcomes += [outcome] if outcome else []
         return _decisions(outcomes, context)
+
+    def restated(self, context: Context) -> Decisions | None:
+        """All that was said before is heard: what an earlier life left under way is followed to its end."""
+        if self._inherited:
+            self._inherited = False
+            policy.resume(self._state, {*self._accepted, *self._running}, context.wall_s)
+        return None
 
     def snapshot(self) -> bytes:
         """What is under way, and the budgets."""
@@ -104,30 +113,33 @@ class Restarter(Handler):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _take_over(self, context: Context) -> None:
-        """What an earlier life began, or may have begun, is not begun again."""
+    def _command(self, command: Command, context: Context) -> Decisions | None:
+        if command.host != context.host or command.action != policy.ACTION:
+            return None
+        pids = None if self._pids is None else self._pids.get(command.target.removeprefix("workload."), ())
+        moment = Moment(now_s=context.wall_s, pids=pids, dry_run=context.dry_run, trusted=context.trusted)
+        outcome = policy.command(self._state, command, self._known, self._settings, moment)
         if context.replaying:
             self._inherited = True
-        elif self._inherited:
-            self._inherited = False
-            policy.resume(self._state, context.wall_s)
+        elif any(one.command == command.id and one.phase == "accepted" for one in self._state.under_way.values()):
+            self._accepted.setdefault(command.id, False)
+        return _decisions([outcome] if outcome else [], context)
 
-    def _look(self, context: Context) -> list[Outcome]:
-        """What came of those whose argument list has ended; of the past, only what was told then."""
+    def _look(self, now_s: float) -> list[Outcome]:
+        """What came of those whose argument list has ended."""
         outcomes: list[Outcome] = []
         for restart in list(self._state.under_way.values()):
-            if context.replaying or restart.phase == "looking":
+            if restart.phase == "looking" and not self._inherited and self._pids is not None:
                 pids = self._pids.get(restart.workload, ())
-                now_s = restart.ended_s if context.replaying else context.wall_s
                 outcome = policy.look(self._state, restart, pids, now_s, self._settings)
                 outcomes += [outcome] if outcome else []
         return outcomes
 
     def _begin(self, now_s: float) -> None:
         for restart in self._state.under_way.values():
-            if restart.phase == "accepted" and restart.command in self._armed:
-                self._armed.discard(restart.command)
-                policy.begin(self._state, restart, self._pids.get(restart.workload, ()), now_s)
+            if self._accepted.get(restart.command):
+                del self._accepted[restart.command]
+                policy.begin(self._state, restart, (self._pids or {}).get(restart.workload, ()), now_s)
                 run = effects.run(self._known[restart.workload].restart, self._settings.timeout_s)
                 self._running[restart.command] = asyncio.create_task(run, name=f"restart of {restart.workload}")
 
@@ -151,8 +163,8 @@ def _draft(outcome: Outcome, context: Context) -> Draft:
     took_s = round(max(0.0, context.wall_s - restart.began_s), 3) if restart.began_s else None
     told = WorkloadRestarted(
         workload=restart.workload, outcome=outcome.outcome, reason=outcome.reason, cause=restart.command,
-        pids_before=restart.pids_before, pids_after=outcome.pids_after, took_s=took_s, dry_run=context.dry_run,
+        pids_before=restart.pids_before or (), pids_after=outcome.pids_after, took_s=took_s, dry_run=context.dry_run,
     )  # fmt: skip
     text = f"{_SAID[outcome.outcome].format(restart.workload)}: {outcome.reason}"
     why = f" (asked for because {restart.reason})" if restart.reason else ""
-    return Draft("flyball.workload.restarted", restart.workload, text + why, told)
+    return Draft(_RESTARTED, restart.workload, text + why, told)

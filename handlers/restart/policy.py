@@ -1,6 +1,6 @@
 """Which restarts are carried out, and what came of them, pure: within a budget, once a command, one at a time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from typing import Final, Literal
 
@@ -29,7 +29,8 @@ class Restart(Struct, kw_only=True):
     workload: str
     phase: Phase
     since_s: Seconds
-    pids_before: tuple[Pid, ...] = ()
+    #: None until a sample has shown them
+    pids_before: tuple[Pid, ...] | None = None
     began_s: Seconds = 0.0
     ended_s: Seconds = 0.0
     reason: str = ""
@@ -69,7 +70,8 @@ class Moment(Struct, frozen=True, kw_only=True):
     """When and where a command comes; `now_s` is Unix time, `pids` are the workload's processes."""
 
     now_s: float
-    pids: tuple[int, ...] = ()
+    #: None where no sample has been seen yet
+    pids: tuple[int, ...] | None = None
     dry_run: bool = False
     #: false where anybody may write to the bus
     trusted: bool = True
@@ -105,14 +107,17 @@ def ended(state: Restarts, restart: Restart, trouble: str, now_s: float) -> Outc
     restart.ended_s = now_s
     if trouble:
         del state.under_way[restart.workload]
-        return Outcome(restart=restart, outcome="failed", reason=trouble, pids_after=restart.pids_before)
+        return Outcome(restart=restart, outcome="failed", reason=trouble, pids_after=restart.pids_before or ())
     restart.phase = "looking"
     return None
 
 
 def look(state: Restarts, restart: Restart, pids: Iterable[int], now_s: float, settings: Settings) -> Outcome | None:
     """What a sample shows of the workload since; None while that may yet change."""
-    before, after = restart.pids_before, tuple(sorted(pids))
+    after = tuple(sorted(pids))
+    if restart.pids_before is None:
+        restart.pids_before = after
+    before = restart.pids_before
     old, new = [pid for pid in before if pid in after], [pid for pid in after if pid not in before]
     if new and not old:
         was = f"its processes were {_pids(before)}" if before else "it did not run"
@@ -122,19 +127,25 @@ def look(state: Restarts, restart: Restart, pids: Iterable[int], now_s: float, s
     else:
         how = "the supervisor ended meanwhile" if restart.unsure else "its argument list ended well"
         reason = f"{how}, but {_pids(old)} still runs" if old else f"{how}, but no process of it appeared"
-    if restart.phase == "accepted":
-        _count(state, restart.workload, restart.since_s)  # shown again: it was begun then
     del state.under_way[restart.workload]
     outcome: Literal["restarted", "failed"] = "restarted" if new and not old else "failed"
     return Outcome(restart=restart, outcome=outcome, reason=reason, pids_after=after)
 
 
-def resume(state: Restarts, now_s: float) -> None:
+def told(state: Restarts, command: str) -> None:
+    """What came of it was said."""
+    for restart in list(state.under_way.values()):
+        if restart.command == command:
+            del state.under_way[restart.workload]
+
+
+def resume(state: Restarts, own: Container[str], now_s: float) -> None:
     """After a start of the supervisor: what was under way is not begun a second time; the samples tell what came of it.
 
-    What was accepted may have begun just before the end, so it counts.
+    `own` are the commands that were accepted since. What was accepted before may have begun just before the end, so it
+    counts.
     """
-    for restart in state.under_way.values():
+    for restart in [one for one in state.under_way.values() if one.command not in own]:
         if restart.phase == "accepted":
             _count(state, restart.workload, restart.since_s)
             restart.began_s = restart.since_s

@@ -24,7 +24,7 @@ class LeaksQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pid: Annotated[int, Meta(gt=0, le=2**31 - 1)] | None = None
 
 
-class Growth(Struct, frozen=True, kw_only=True):
+class LeakGrowth(Struct, frozen=True, kw_only=True):
     """A resource that grows, or may; times of the verdict are seconds of the sampler's monotonic clock."""
 
     verdict: Verdict
@@ -33,7 +33,7 @@ class Growth(Struct, frozen=True, kw_only=True):
     undecided_until: str = ""
 
 
-class Subject(Struct, frozen=True, kw_only=True):
+class LeakSubject(Struct, frozen=True, kw_only=True):
     """A process or card with something to watch."""
 
     pid: Pid = 0
@@ -43,7 +43,7 @@ class Subject(Struct, frozen=True, kw_only=True):
     gpu: str = ""
     #: since it was last seen
     age_s: Seconds
-    growths: tuple[Growth, ...]
+    growths: tuple[LeakGrowth, ...]
 
 
 class Leaks(Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class Leaks(Struct, frozen=True, kw_only=True):
     #: processes and cards of the latest sample for which there was no room, see `leak.subjects`
     not_watched: int = 0
     leaks: tuple[LeakReport, ...]
-    subjects: tuple[Subject, ...]
+    subjects: tuple[LeakSubject, ...]
 
 
 def routes(answer: Callable[[LeaksQuery], Leaks | None]) -> tuple[Route, ...]:
@@ -76,9 +76,9 @@ def routes(answer: Callable[[LeaksQuery], Leaks | None]) -> tuple[Route, ...]:
     )  # fmt: skip
 
 
-def subjects(watched: Iterable[Watched], query: LeaksQuery, wall: Wall, now_s: float) -> tuple[Subject, ...]:
+def subjects(watched: Iterable[Watched], query: LeaksQuery, wall: Wall, now_s: float) -> tuple[LeakSubject, ...]:
     """Those with anything to watch, what is surest first."""
-    rows: list[tuple[int, Subject]] = []
+    rows: list[tuple[int, LeakSubject]] = []
     for one in watched:
         growths = [verdict for verdict in one.subject.verdicts.values() if verdict.stage in _ORDER]
         if growths and is_meant(query, one.who.workload, one.who.pid):
@@ -93,13 +93,13 @@ def is_meant(query: LeaksQuery, workload: str, pid: int) -> bool:
     return query.workload in (None, workload) and query.pid in (None, pid)
 
 
-def _row(watched: Watched, growths: Iterable[Verdict], wall: Wall, now_s: float) -> Subject:
+def _row(watched: Watched, growths: Iterable[Verdict], wall: Wall, now_s: float) -> LeakSubject:
     who = watched.who
-    return Subject(
+    return LeakSubject(
         pid=who.pid, start_time_s=who.start_time_s, process=who.process, workload=who.workload, gpu=who.gpu,
         age_s=round(max(0.0, now_s - watched.seen_s), 3),
         growths=tuple(
-            Growth(
+            LeakGrowth(
                 verdict=verdict, level=watched.levels.get(verdict.resource),
                 undecided_until=""
                 if verdict.undecided_until_s is None

@@ -22,6 +22,10 @@ class BusLost(Exception):
     """No bus here, or no longer; the text says why."""
 
 
+class Refused(BusLost):
+    """The server does not want to do something; the connection stands."""
+
+
 def candidates(environ: Mapping[str, str] = os.environ) -> list[str]:
     """URLs to try, in order, whether or not anything is there; a URL in FLYBALL_URL is the only one."""
     if url := environ.get("FLYBALL_URL"):
@@ -140,10 +144,12 @@ class Connection:
     def read(self) -> Any:
         """The next reply.
 
-        :raises BusLost: the connection broke, or the server refused a command.
+        :raises BusLost: the connection broke. :raises Refused: the server refused a command.
         """
         try:
             return self._connection.read_response()
+        except self._refusal as refusal:
+            raise Refused(str(refusal)) from refusal
         except self._errors as error:
             raise BusLost(str(error)) from error
 

@@ -16,13 +16,14 @@ from typing import Any, Final
 
 import msgspec
 
-from flyball.bus import BusLost, Connection, connect, described
+from flyball.bus import BusLost, Connection, Refused, connect, described
 from flyball.cleaner import Cleaner, OnCleanup
 from flyball.identity import Identity
 from flyball.orders import Orders, State, essence, speed_of, state_of
 from flyball.outbox import Outbox
 from flyball.valve import Valve
-from flyball.wire import Directive, directive_key, throttle_channel
+from flyball.wire import Directive, ask_channel, directive_key, throttle_channel
+from flyball.witness import Witness
 
 log = logging.getLogger("flyball")
 
@@ -49,8 +50,10 @@ _decode_directive = msgspec.json.Decoder(Directive).decode
 class Link(threading.Thread):
     """The connection of one workload, from its first attempt to its end."""
 
-    def __init__(self, me: Identity, orders: Orders, valve: Valve, outbox: Outbox) -> None:
+    def __init__(self, me: Identity, orders: Orders, valve: Valve, outbox: Outbox, *, evidence: bool) -> None:
         """Prepare; `start` begins. The thread is the only one that touches `orders`.
+
+        `evidence` is whether what the program keeps in memory may be asked for.
 
         :raises OSError: no socket to be had.
         """
@@ -60,6 +63,8 @@ class Link(threading.Thread):
         self._orders, self._valve, self._outbox = orders, valve, outbox
         self._listeners: list[_Listener] = []
         self._cleaner = Cleaner(outbox, self.ring)
+        self._ask_channel = ask_channel(me.host, me.name).encode()
+        self._witness = Witness(me, outbox, self.ring) if evidence else None
         self._stopping = False
         self._alarm, self._bell = socket.socketpair()
         self._alarm.setblocking(False)
@@ -70,6 +75,7 @@ class Link(threading.Thread):
         self._garbage_seen = False
         self._fault_seen = False
         self._refused = False
+        self._deaf_said = False
         #: whether a supervisor ever spoke to this host, and whether the log says that none does
         self._spoken_to = False
         self._unheard_said = False
@@ -96,6 +102,8 @@ class Link(threading.Thread):
     def stop(self) -> None:
         """Say what is left to say, and end."""
         self._stopping = True
+        if self._witness is not None:
+            self._witness.stop()
         self.ring()
 
     def abandon(self) -> None:
@@ -147,6 +155,8 @@ class Link(threading.Thread):
                 waiting -= 1
             else:
                 self._hear(reply)
+        if self._witness is not None:
+            ears.send("SUBSCRIBE", self._ask_channel)  # apart: rights given before there were asks refuse it
 
     def _recall(self, mouth: Connection) -> None:
         """Read the retained directives, and let them stand all at once."""
@@ -199,7 +209,7 @@ class Link(threading.Thread):
                 if ear in ready:
                     heard_s, asked = now_s, False
                     while True:
-                        self._hear(ears.read())
+                        self._listen(ears)
                         if not ears.has_more():
                             break
                 elif now_s - heard_s > QUIET_S + GONE_S:
@@ -229,10 +239,23 @@ class Link(threading.Thread):
         except BlockingIOError:
             return
 
+    def _listen(self, ears: Connection) -> None:
+        """Take in what comes next.
+
+        :raises BusLost: the connection broke.
+        """
+        try:
+            self._hear(ears.read())
+        except Refused as refused:
+            self._is_deaf(str(refused))
+
     def _hear(self, reply: Any) -> None:
         """Take in what came over the subscription."""
         if reply[0] != b"message":
-            return  # the answer to a PING
+            return  # the answer to a PING, or to a SUBSCRIBE
+        if reply[1] == self._ask_channel:
+            self._hear_ask(reply[2])
+            return
         target = self._channels.get(reply[1], "")
         try:
             directive = _decode_directive(reply[2])
@@ -241,6 +264,15 @@ class Link(threading.Thread):
             return
         if self._is_new(directive, target, retained=False):
             self._refresh(time.monotonic(), [directive])
+
+    def _hear_ask(self, message: bytes) -> None:
+        """Somebody asks what the program keeps."""
+        if self._witness is None:
+            return
+        try:
+            self._witness.hear(message)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._ignore("a request for evidence", error)
 
     def _is_new(self, directive: Directive, target: str, *, retained: bool) -> bool:
         """Take in a directive; where it is new, note that it was heard and what it asks for."""
@@ -347,6 +379,14 @@ class Link(threading.Thread):
         if not self._refused:
             log.warning("the bus refuses what this workload says (%s); directives are obeyed all the same", reason)
         self._refused = True
+
+    def _is_deaf(self, reason: str) -> None:
+        """The server does not let us hear what is asked of us."""
+        if not self._deaf_said:
+            self._deaf_said = True
+            log.warning(
+                "the bus lets nobody ask this workload for evidence (%s); directives are obeyed all the same", reason
+            )
 
     def _ignore(self, what: str, reason: object) -> None:
         """Something that is no directive; one warning, because a broken program may say a thousand."""

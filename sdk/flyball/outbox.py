@@ -16,6 +16,7 @@ from flyball.wire import (
     CleanupResult,
     Counters,
     Directive,
+    InnerEvidence,
     Join,
     Leave,
 )
@@ -59,6 +60,7 @@ class Outbox:
         self._messages: deque[_Waiting] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
         self._counts: dict[str, float] = {}
+        self._gauges: dict[str, float] = {}
         self._counted = False
 
     def join(self) -> None:
@@ -70,7 +72,7 @@ class Outbox:
         )  # fmt: skip
         text = f"{me.name} joined as pid {me.pid} and listens for {', '.join(me.targets)}"
         self._messages.appendleft(_Waiting(lambda: (text, data)))
-        self._counted = bool(self._counts)
+        self._counted = bool(self._counts or self._gauges)
 
     def leave(self, reason: str) -> None:
         """Say the last counts, and goodbye."""
@@ -128,17 +130,43 @@ class Outbox:
             self._counts[counter] = float(max(-LARGEST_AMOUNT, min(total, LARGEST_AMOUNT)))
             self._counted = True
 
+    def gauge(self, name: str, value: float) -> None:
+        """Set a level, within `LARGEST_AMOUNT` up or down; the last value counts.
+
+        :raises ValueError: not a number.
+        """
+        if value != value:
+            raise ValueError(f"the gauge {name!r} cannot be NaN")
+        name, value = _utf8(name), float(max(-LARGEST_AMOUNT, min(value, LARGEST_AMOUNT)))
+        with self._lock:
+            self._counted |= self._gauges.get(name) != value
+            self._gauges[name] = value
+
     def post_counts(self) -> None:
-        """Say the counters, if they have changed since they were last said."""
+        """Say the counters and gauges, if they have changed since they were last said."""
         with self._lock:
             if not self._counted:
                 return
             self._counted = False
-            counts = dict(self._counts)
+            counts, gauges = dict(self._counts), dict(self._gauges)
         me = self._me
-        data = Counters(workload=me.name, pid=me.pid, start_time_s=me.start_time_s, counts=counts)
-        text = f"{me.name} counted " + ", ".join(f"{name} {value:g}" for name, value in counts.items())
+        data = Counters(workload=me.name, pid=me.pid, start_time_s=me.start_time_s, counts=counts, gauges=gauges)
+        said = ["counted " + _listed(counts)] if counts else []
+        said += ["measures " + _listed(gauges)] if gauges else []
+        text = f"{me.name} {' and '.join(said)}"
         self._messages.append(_Waiting(lambda: (text, data)))
+
+    def found(self, evidence: InnerEvidence) -> None:
+        """The workload has looked into its process."""
+        lines, types = evidence.allocations, evidence.objects
+        if lines or types:
+            most = [f"{one.size_bytes} bytes at {one.where}" for one in lines[:1]]
+            most += [f"{one.more} {one.type}" for one in types[:1]]
+            what = f"kept {' and '.join(most)} in {evidence.took_s:.1f} s"
+        else:
+            what = "; ".join(evidence.missing) or f"kept nothing in {evidence.took_s:.1f} s"
+        text = f"{self._me.name} (pid {self._me.pid}) looked into itself: {what}"
+        self._messages.append(_Waiting(lambda: (text, evidence)))
 
     def __len__(self) -> int:
         """How many messages wait."""
@@ -162,6 +190,10 @@ class Outbox:
 def _named(directive: Directive) -> str:
     """A directive in a few words."""
     return f"{directive.action} at {directive.speed:g} for {directive.target} (seq {directive.seq})"
+
+
+def _listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
 
 def _utf8(text: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Final, Self, TypeVar, get_args, overload
 
+from flyball import witness
 from flyball.card import card
 from flyball.cleaner import OnCleanup
 from flyball.identity import Identity, host_name, shard, start_time_s
@@ -59,6 +60,7 @@ class Workload:
         host: str | None = None,
         on_silence: OnSilence = "hold",
         host_memory: bool = True,
+        evidence: bool = True,
     ) -> None:
         """Describe a workload; nothing starts before it is entered.
 
@@ -66,7 +68,8 @@ class Workload:
         RAM. The lowest `priority` gives way first. `host` is the supervisor's name of this machine, by default
         FLYBALL_HOST or the host name; in a fleet, FLYBALL_SHARD is the supervisor's `[bus] shard`. `on_silence` says
         what holds when the supervisor falls silent: `hold` the last directive (10 minutes at most, then speed 0.5),
-        `run`, or `pause`.
+        `run`, or `pause`. `evidence` is whether the supervisor may ask, when it suspects a leak, which lines of this
+        program allocate and keep memory: for 5 s allocating is several times slower then, and nothing stands still.
 
         :raises ValueError: a name with characters other than A-Z a-z 0-9 . _ - (at most 64), a negative GPU, a
             priority beyond 64 bits, or an unknown `on_silence`.
@@ -80,6 +83,7 @@ class Workload:
         self._host = checked_name(host) if host is not None else host_name()
         self._priority = operator.index(priority)
         self._on_silence = on_silence
+        self._evidence = evidence
         self._targets = (*cards, *(["host"] if host_memory else []), f"workload.{name}")
         self._valve = Valve(self._applied)
         self._outbox = Outbox(VERSION)
@@ -233,6 +237,17 @@ class Workload:
         """
         self._outbox.count(counter, n)
 
+    def gauge(self, name: str, value: float) -> None:
+        """Set a level of the workload's own, such as the length of a queue; the last value is told, once a second.
+
+        ```python
+        workload.gauge("pending", len(queue))
+        ```
+
+        :raises ValueError: `value` is NaN.
+        """
+        self._outbox.gauge(name, value)
+
     def __enter__(self) -> Self:
         """Start listening; returns as soon as it is known what stands, or that no supervisor is there."""
         self._start()
@@ -298,7 +313,7 @@ class Workload:
             on_silence=self._on_silence,
         )
         self._outbox.introduce(me)
-        link = Link(me, Orders(self._targets, self._on_silence), self._valve, self._outbox)
+        link = Link(me, Orders(self._targets, self._on_silence), self._valve, self._outbox, evidence=self._evidence)
         for callback, state in self._callbacks:
             link.on_change(callback, state)
         if self._cleanup is not None:
@@ -360,6 +375,7 @@ def _watch_forks() -> None:
 
 def _after_fork() -> None:
     """In the child."""
+    witness.forget()
     for workload in list(_open):
         workload._become_shell()
     _open.clear()

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,11 @@ from flyball.wire import (
     INBOX_TYPES,
     Acknowledgement,
     Action,
+    Ask,
     Cleanup,
     Directive,
+    Join,
+    ask_channel,
     directive_key,
     inbox_key,
     throttle_channel,
@@ -89,6 +93,27 @@ class Supervisor:
     def until_applied(self, speed: float) -> Event:
         """The next acknowledgement of a loop that goes on with `speed`."""
         return self.until(Acknowledgement, stage="applied", speed=speed)
+
+    def until_heard(self, pid: int) -> Event:
+        """The next directive that this process has heard."""
+        return self.until(Acknowledgement, stage="accepted", pid=pid)
+
+    def start_of(self, pid: int) -> float:
+        """When a process began, by its own word: once it has joined."""
+        started_s: float = self.until(Join, pid=pid).decode(Join).start_time_s
+        return started_s
+
+    def ask(
+        self, workload: str, pid: int, start_time_s: float, *, id: str = "c1", within_s: float = 1.0, host: str = HOST
+    ) -> None:
+        """Ask a process for evidence, once somebody listens."""
+        question = Ask(
+            id=id, host=host, workload=workload, pid=pid, start_time_s=start_time_s, within_s=within_s
+        )  # fmt: skip
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not self.client.publish(ask_channel(HOST, workload), msgspec.json.encode(question)):
+            assert time.monotonic() < deadline_s, f"{workload} does not listen"
+            time.sleep(0.01)
 
     def later(self, action: Callable[[], object], after_s: float = 0.05) -> None:
         """Do something while the test's own thread waits in the SDK; joined by `close`."""

@@ -1,0 +1,214 @@
+"""A program is asked which of its lines allocate and keep memory: it names them, and stands still for no longer."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flyball import Workload
+from flyball.wire import Counters, InnerEvidence, ask_channel
+from tests.sdk.leaking import SOURCE, Leaker, line_of
+from tests.sdk.supervision import HOST, WORKLOAD_RIGHTS, Heard, Lines, Supervisor
+
+#: The issue's bound.
+STOP_S = 0.05
+
+
+def test_the_line_and_the_type_are_named(supervisor: Supervisor) -> None:
+    with Leaker(supervisor) as leaker:
+        leaker.ask("c1")
+        found = leaker.answer("c1")
+        assert not leaker.told().traces
+    most, home = found.allocations[0], str(Path.home())
+    assert most.where == f"{str(SOURCE).replace(home, '~')}:{line_of('# remembered here')}"
+    assert most.count > 100
+    assert most.size_bytes > 900 * most.count  # an object and its 2,000 bytes each
+    grown = {one.type: one for one in found.objects}
+    assert grown["__main__.Session"].more > 100
+    assert grown["__main__.Session"].count > grown["__main__.Session"].more
+    assert grown["dict"].more > 100
+    assert found.missing == ()
+    assert 1.0 <= found.took_s < 10
+
+
+@pytest.mark.parametrize("options", [("--rate", "500"), ("--rate", "500", "--ballast", "500000"), ("--rate", "0")])
+def test_nothing_stands_still(supervisor: Supervisor, options: tuple[str, ...]) -> None:
+    """Neither with many objects nor with many allocations. What makes a busy machine wait comes and goes."""
+    stood_s, told_s = [], []
+    with Leaker(supervisor, *options) as leaker:
+        for number in range(3):
+            leaker.told()
+            time.sleep(1.5)  # the time without a look, for comparison
+            before_s = leaker.told().longest_gap_s
+            leaker.ask(f"c{number}", within_s=5)
+            found = leaker.answer(f"c{number}")
+            stood_s.append(leaker.told().longest_gap_s - before_s)
+            told_s.append(found.stopped_s)
+            print(
+                f"{' '.join(options)}: longest gap {before_s * 1000:.0f} ms, {stood_s[-1] * 1000:+.0f} ms in the look "
+                f"of {found.took_s:.1f} s, which told of {told_s[-1] * 1000:.1f} ms; missing: {found.missing}"
+            )
+            if stood_s[-1] < STOP_S and told_s[-1] < STOP_S:
+                break
+    assert min(stood_s) < STOP_S
+    assert 0 < min(told_s) < STOP_S
+
+
+def test_where_much_is_allocated_the_watch_ends_early(supervisor: Supervisor) -> None:
+    with Leaker(supervisor, "--rate", "0") as leaker:
+        leaker.ask("c1", within_s=5)
+        found = leaker.answer("c1")
+    assert found.took_s < 4.5
+    assert found.allocations or found.missing[0].startswith("allocations: ")
+
+
+def test_what_is_too_much_to_look_at_is_left_out_and_said(supervisor: Supervisor) -> None:
+    with Leaker(supervisor, "--ballast", "2000000") as leaker:
+        leaker.ask("c1")
+        found = leaker.answer("c1")
+    assert found.objects == ()
+    (why,) = found.missing
+    assert why.startswith("types of objects: ")
+    assert why.endswith("are too many to look at them without stopping the program")
+    assert found.allocations[0].where.endswith(f":{line_of('# remembered here')}")
+
+
+def test_a_program_that_uses_tracemalloc_itself_goes_on_with_it(supervisor: Supervisor) -> None:
+    with Leaker(supervisor, "--trace", "--rate", "100") as leaker:
+        kept = leaker.told().kept
+        leaker.ask("c1")
+        found = leaker.answer("c1")
+        told = leaker.told()
+    assert told.traces
+    most = found.allocations[0]
+    assert most.where.endswith(f":{line_of('# remembered here')}")
+    assert most.count <= 2 * (told.kept - kept)  # the difference alone
+
+
+def test_where_nothing_is_kept_nothing_is_blamed(supervisor: Supervisor) -> None:
+    with Leaker(supervisor, "--forget") as leaker:
+        leaker.ask("c1")
+        found = leaker.answer("c1")
+    assert not [one for one in found.objects if one.type == "__main__.Session" and one.more > 1]
+    assert sum(one.size_bytes for one in found.allocations) < 20_000
+
+
+def test_one_look_at_a_time(supervisor: Supervisor) -> None:
+    with Leaker(supervisor) as leaker:
+        leaker.ask("first", within_s=2)
+        leaker.ask("second")
+        busy, found = leaker.answer("second"), leaker.answer("first")
+        assert busy.missing == ("allocations and objects: this process is already looking for another request",)
+        assert found.allocations
+        leaker.ask("third")
+        assert leaker.answer("third").allocations
+
+
+def test_only_the_process_that_is_meant_answers(supervisor: Supervisor) -> None:
+    with Leaker(supervisor) as leaker:
+        leaker.ask("another pid", pid=leaker.pid + 1)
+        leaker.ask("an earlier process", start_time_s=leaker.start_time_s - 1)
+        leaker.ask("another host", host="elsewhere")
+        leaker.ask("this one", within_s=0.2)
+        leaker.answer("this one")
+        assert [data.ask for _, data in supervisor.inbox() if isinstance(data, InnerEvidence)] == ["this one"]
+
+
+def test_a_program_may_refuse_to_be_asked(supervisor: Supervisor) -> None:
+    with Leaker(supervisor, "--silent") as leaker:
+        supervisor.say("throttle", 0.5)
+        supervisor.until_heard(leaker.pid)
+        assert not supervisor.client.publish(ask_channel(HOST, leaker.name), b"{}")
+
+
+def test_garbage_is_ignored(supervisor: Supervisor, lines: Lines) -> None:
+    with Workload("trainer"):
+        for garbage in (b"", b"\xff", b"{}", b'{"id": 1}', b"[" * 100_000):
+            supervisor.client.publish(ask_channel(HOST, "trainer"), garbage)
+        assert "ignored a request for evidence" in lines.until("ignored")
+        supervisor.say("throttle", 0.5)
+        supervisor.until_heard(os.getpid())
+
+
+def test_a_workload_that_leaves_ends_the_look(supervisor: Supervisor) -> None:
+    """Its process ends in good order, which `Leaker` sees to."""
+    with Leaker(supervisor) as leaker:
+        leaker.ask("c1", within_s=5)
+        while not leaker.told().traces:
+            time.sleep(0.01)
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 4
+
+
+def test_rights_from_before_there_were_requests_do_no_harm(
+    supervisor: Supervisor, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rights = [word for word in WORKLOAD_RIGHTS if word != "&flyball:ask:*"]
+    assert len(rights) == len(WORKLOAD_RIGHTS) - 1
+    supervisor.client.execute_command("ACL", "SETUSER", "worker", *rights)
+    monkeypatch.setenv("FLYBALL_URL", os.environ["FLYBALL_URL"].replace("unix://", "unix://worker:secret@"))
+    heard = Heard()
+    with Workload("trainer") as workload:
+        workload.on_change(heard)
+        lines.until("the bus lets nobody ask this workload for evidence")
+        assert supervisor.say("throttle", 0.5).id == heard.next().id
+    assert len(lines.warnings) == 1
+
+
+def test_a_forked_child_is_not_traced(supervisor: Supervisor) -> None:
+    """Nobody is there who would end it."""
+    code = (
+        "import flyball, os, sys, time, tracemalloc\n"
+        "with flyball.Workload('forker') as workload:\n"
+        "    while not tracemalloc.is_tracing(): time.sleep(0.01)\n"
+        "    if not (pid := os.fork()): os._exit(3 if tracemalloc.is_tracing() else 0)\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as program:
+        started_s = supervisor.start_of(program.pid)
+        supervisor.ask("forker", program.pid, started_s, within_s=5)
+        assert program.wait(20) == 0
+
+
+@pytest.mark.timeout(120)
+def test_threads_that_allocate_without_pythons_lock_survive(supervisor: Supervisor) -> None:
+    """Python 3.11's own `tracemalloc.stop()` ends such a program with SIGSEGV, mostly the first time."""
+    code = (
+        "import ctypes, flyball, sys, threading\n"
+        "lib = ctypes.CDLL(None)\n"  # unlike ctypes.pythonapi it lets the lock go
+        "lib.PyMem_RawMalloc.restype, lib.PyMem_RawMalloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]\n"
+        "lib.PyMem_RawFree.argtypes = [ctypes.c_void_p]\n"
+        "def run():\n"
+        "    while True: lib.PyMem_RawFree(lib.PyMem_RawMalloc(100))\n"
+        "for _ in range(4): threading.Thread(target=run, daemon=True).start()\n"
+        "with flyball.Workload('native'): sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as program:
+        started_s = supervisor.start_of(program.pid)
+        for number in range(5):
+            supervisor.ask("native", program.pid, started_s, id=f"c{number}", within_s=0.2)
+            found = supervisor.until(InnerEvidence, ask=f"c{number}").decode(InnerEvidence)
+            assert not [why for why in found.missing if why.startswith("allocations")]
+        program.kill()
+
+
+def test_gauges_are_levels(supervisor: Supervisor) -> None:
+    with Workload("trainer") as workload:
+        workload.gauge("pending", 3)
+        workload.gauge("pending", 7)
+        workload.gauge("hot", 1e300)
+        told = supervisor.until(Counters)
+        assert told.decode(Counters).gauges == {"pending": 7, "hot": 1e15}
+        assert told.text == "trainer measures pending 7, hot 1e+15"
+        workload.count("steps")
+        workload.gauge("pending", 0)
+        both = supervisor.until(Counters)
+        assert (both.decode(Counters).counts, both.decode(Counters).gauges["pending"]) == ({"steps": 1}, 0)
+        assert both.text == "trainer counted steps 1 and measures pending 0, hot 1e+15"
+        workload.gauge("pending", 0)  # nothing new
+        with pytest.raises(ValueError, match="cannot be NaN"):
+            workload.gauge("pending", float("nan"))
+    assert len([data for _, data in supervisor.inbox() if isinstance(data, Counters)]) == 2

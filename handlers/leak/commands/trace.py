@@ -134,6 +134,8 @@ def _asked(
         raise click.UsageError(
             "An URL alone tells nothing: name what to read with --count NAME=PATH or --gauge NAME=PATH."
         )
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"{url!r} is no address that can be asked; it begins with http:// or https://.")
     kind = "prometheus" if status_url is None else "json"
     return [_section(interval_s, kind=kind, url=url, body=status_body, counts=counts, gauges=gauges)]
 
@@ -197,6 +199,8 @@ def _traced(
     finally:
         progress.clear()
         file.finish()
+    if not result.seen.looks:
+        file.discard()
     found = summary(result, file, interval_s)
     if as_json:
         click.echo(msgspec.json.encode(found))

@@ -58,6 +58,9 @@ def summary(result: Result, file: TraceFile, interval_s: float) -> Summary:
 
 def text(found: Summary, shown: str) -> Iterator[str]:
     """The end of a trace for people; `shown` is what they call the file."""
+    if not found.lasted_s and not found.rows:
+        yield f"{shown} is not written: the process {found.ending.text} before the first look."
+        return
     rows = "1 row" if found.rows == 1 else f"{found.rows} rows"
     children = {0: "", 1: " and 1 child"}.get(found.most_children, f" and up to {found.most_children} children")
     who = f"{found.name or 'the command'} ({found.pid}){children}"

@@ -180,7 +180,8 @@ class Process(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Counted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a workload's own programs count, as one configured source last told; where it did not, `reason` says why.
 
-    `counts` are cumulative and fall only when a program starts anew; `gauges` are levels.
+    `counts` are cumulative and fall only when a program starts anew; `gauges` are levels. Figures beside a `reason`
+    hold in spite of it: the last ones, not yet too old, or those that are not missing.
     """
 
     workload: Name

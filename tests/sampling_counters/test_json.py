@@ -132,17 +132,18 @@ async def test_one_bad_figure_does_not_cost_the_others(server: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"", "is not JSON (Expecting value: line 1 column 1 (char 0)) and begins with ''; check url"),
+        (b"", "the answer is not JSON (Expecting value: line 1 column 1 (char 0)) and begins with ''; check url"),
         (b"<!DOCTYPE html><title>Login</title>",
-         "is not JSON (Expecting value: line 1 column 1 (char 0)) and begins with "
+         "the answer is not JSON (Expecting value: line 1 column 1 (char 0)) and begins with "
          "'<!DOCTYPE html><title>Login</title>'; check url"),
         (b'{"done": 3',
-         "is not JSON (Expecting ',' delimiter: line 1 column 11 (char 10)) and begins with '{\"done\": 3'; check url"),
-        (b'{"done": "\xff"}', "is not UTF-8 at byte 10"),
-        (b"[" * 500_000, "is nested too deeply"),
-        (b'{"done":' * 100_000, "is nested too deeply"),
-        (b"\x00\x01\x02\x03", "is not JSON"),
-        (b'{"done": ' + b"9" * 100_000 + b"}", "is not JSON (Exceeds the limit (4300 digits)"),
+         "the answer is not JSON (Expecting ',' delimiter: line 1 column 11 (char 10)) and begins with "
+         "'{\"done\": 3'; check url"),
+        (b'{"done": "\xff"}', "the answer is not UTF-8 at byte 10"),
+        (b"[" * 500_000, "the answer is nested too deeply"),
+        (b'{"done":' * 100_000, "the answer is nested too deeply"),
+        (b"\x00\x01\x02\x03", "the answer is not JSON"),
+        (b'{"done": ' + b"9" * 100_000 + b"}", "the answer is not JSON (Exceeds the limit (4300 digits)"),
     ],
 )  # fmt: skip
 async def test_what_is_not_json_is_told(server: Server, body: bytes, why: str) -> None:

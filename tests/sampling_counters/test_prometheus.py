@@ -97,7 +97,7 @@ async def test_one_bad_metric_does_not_cost_the_others(server: Server) -> None:
 
 async def test_a_page_that_is_no_text_is_told(server: Server) -> None:
     server.says(b"last 1\nother \xff\n")
-    assert await untold(section(server.url, x="last")) == "is not UTF-8 at byte 13"
+    assert await untold(section(server.url, x="last")) == "the answer is not UTF-8 at byte 13"
 
 
 async def test_a_page_of_the_real_library_is_read(server: Server) -> None:

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from schemas.sample import Counted, Sample
 from tests.daemon import Daemon, short_directory
-from tests.sampling_counters import indexer
 
+INDEXER: Final = Path(__file__).parent.parent / "programs" / "indexer.py"
 CONFIG = """
 sampling.interval_s = 0.3
 
@@ -42,7 +43,7 @@ def state() -> Iterator[Path]:
 @contextmanager
 def indexing(port: int, place: Path, completed: int = 0) -> Iterator[int]:
     """The program, from when it listens until it is killed; yields its pid."""
-    words = [sys.executable, indexer.__file__, str(port), str(place / "search.pid"), str(completed)]
+    words = [sys.executable, str(INDEXER), str(port), str(place / "search.pid"), str(completed)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as program:
         try:
             assert program.stdout is not None

@@ -51,7 +51,7 @@ def figures(body: bytes, counts: Mapping[str, Selector], gauges: Mapping[str, Se
     try:
         page = "\n" + body.decode()
     except UnicodeDecodeError as error:
-        raise Untold(f"is not UTF-8 at byte {error.start}") from None
+        raise Untold(f"the answer is not UTF-8 at byte {error.start}") from None
     wrong: list[str] = []
 
     def read(wanted: Mapping[str, Selector], least: float) -> dict[str, float]:

@@ -20,12 +20,12 @@ def figures(body: bytes, counts: Mapping[str, str], gauges: Mapping[str, str]) -
         # not orjson: it would refuse the whole document for a NaN that nobody asked for
         document = json.loads(body)
     except UnicodeDecodeError as error:
-        raise Untold(f"is not UTF-8 at byte {error.start}") from None
+        raise Untold(f"the answer is not UTF-8 at byte {error.start}") from None
     except RecursionError:
-        raise Untold("is nested too deeply") from None
+        raise Untold("the answer is nested too deeply") from None
     except ValueError as error:
         begin = shown(body[:40].decode("utf-8", "replace"))
-        raise Untold(f"is not JSON ({error}) and begins with {begin}; check url") from None
+        raise Untold(f"the answer is not JSON ({error}) and begins with {begin}; check url") from None
     wrong: list[str] = []
 
     def read(paths: Mapping[str, str], least: float) -> dict[str, float]:

@@ -10,20 +10,19 @@ import os
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Final
-
-COMPLETED: Final = [int(sys.argv[3]) if len(sys.argv) > 3 else 0]
 
 
 class Rpc(BaseHTTPRequestHandler):
     """Answers `getIndexStatus`, with the content type of a web page."""
 
+    completed = 0
+
     def do_POST(self) -> None:
         """One call."""
         call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert call["method"] == "getIndexStatus"
-        COMPLETED[0] += 1
-        result = {"completedCount": COMPLETED[0], "processingCount": 1, "pendingCount": 5}
+        Rpc.completed += 1
+        result = {"completedCount": Rpc.completed, "processingCount": 1, "pendingCount": 5}
         body = json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": result}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
@@ -36,6 +35,7 @@ class Rpc(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    Rpc.completed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     server = HTTPServer(("127.0.0.1", int(sys.argv[1])), Rpc)
     Path(sys.argv[2]).write_text(f"{os.getpid()}\n")
     print(f"listens on {server.server_port}", flush=True)

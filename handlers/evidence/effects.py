@@ -72,6 +72,7 @@ def gather(pid: int, start_time_s: float, within_s: float, *, tool: Path | None,
             found.name, found.there = stat.name, abs(stat.start_time_s - start_time_s) <= SAME_START_S
             if trouble := _no_use(pid, stat, there=found.there):
                 found.missing.append(trouble)
+                found.there = False
             else:
                 _look(found, process, began_s + within_s, tool=tool, wanted=wanted)
                 _still_there(found, process)
@@ -141,10 +142,10 @@ def _handles(found: Found, process: Process, in_time: Callable[[], bool]) -> Non
         )
         return
     kinds: dict[str, str] = {}
-    if any(link.startswith("socket:") for link in links.values):
-        kinds, unread = sockets.kinds(process, in_time)
+    if inodes := {link[8:-1] for link in links.values if link.startswith("socket:[")}:
+        kinds, unread = sockets.kinds(process, inodes, in_time)
         if unread:
-            found.missing.append(f"handles: the states of its sockets ({', '.join(unread)}) could not be read in time")
+            found.missing.append(f"handles: the states of its sockets ({', '.join(unread)}) could not be read")
     found.handles = handle_kinds(links.values, kinds)
     if not links.complete:
         found.missing.append(_cut_short("handles", len(links.values), in_time()))

@@ -9,6 +9,7 @@ _MEMORY: Final = {b"RssAnon": "anonymous", b"RssFile": "file", b"RssShmem": "sha
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 #: Entries of a directory between two looks at the clock.
 _STRIDE: Final = 256
+_PART: Final = 1 << 16
 
 
 class Stat(NamedTuple):
@@ -67,6 +68,24 @@ class Process:
         """The beginning of one of its files."""
         return _bytes(self._directory, name, most)
 
+    def rows(self, name: str, most: int, in_time: Callable[[], bool]) -> Iterator[list[bytes]]:
+        """The words of each line of one of its tables, without the head.
+
+        :raises TimeoutError: there are more than `most` bytes of it, or there was no time for all.
+        """
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            rest, head = b"", 1
+            while part := os.read(descriptor, _PART):
+                most -= len(part)
+                if most < 0 or not in_time():
+                    raise TimeoutError(f"{name} is too long")
+                *lines, rest = (rest + part).split(b"\n")
+                yield from (line.split() for line in lines[head:])
+                head = 0
+        finally:
+            os.close(descriptor)
+
     def link(self, name: str) -> str:
         """Where one of its links leads."""
         return _shown(os.readlink(name, dir_fd=self._directory))
@@ -98,17 +117,11 @@ class Process:
         os.close(self._directory)
 
 
-def lines(name: str, process: Process, most: int) -> Iterator[list[bytes]]:
-    """The words of each line of one of its tables, without the head; of a file beyond `most` bytes the beginning."""
-    for line in process.read(name, most).splitlines()[1:]:
-        yield line.split()
-
-
 def _bytes(at: int, name: str, most: int) -> bytes:
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
     try:
         parts = []
-        while most > 0 and (part := os.read(descriptor, min(most, 1 << 20))):
+        while most > 0 and (part := os.read(descriptor, min(most, _PART))):
             parts.append(part)
             most -= len(part)
         return b"".join(parts)

@@ -1,9 +1,9 @@
 """The sockets of a process by kind: the kernel's tables of its network, joined by inode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final
 
-from handlers.evidence.process import Process, lines
+from handlers.evidence.process import Process
 
 #: A table of some 200,000 sockets.
 MOST_BYTES: Final = 32 << 20
@@ -16,16 +16,15 @@ _TCP: Final = {
 _UNIX: Final = {b"0001": "stream", b"0002": "datagram", b"0005": "seqpacket"}
 
 
-def kinds(process: Process, in_time: Callable[[], bool]) -> tuple[dict[str, str], list[str]]:
-    """Inode → kind, such as `tcp CLOSE_WAIT`; and the names of the tables that could not be read whole."""
+def kinds(process: Process, inodes: Set[str], in_time: Callable[[], bool]) -> tuple[dict[str, str], list[str]]:
+    """Inode → kind, such as `tcp CLOSE_WAIT`, of these inodes; and the names of the tables not read to their end."""
     found: dict[str, str] = {}
     unread = []
-    for name, read in _TABLES.items():
+    for name, (place, kind) in _TABLES.items():
         try:
-            if not in_time():
-                unread.append(name)
-                continue
-            read(process, name, found)
+            for words in process.rows(f"net/{name}", MOST_BYTES, in_time):
+                if len(words) > place and (inode := words[place].decode()) in inodes:
+                    found[inode] = kind(name, words)
         except FileNotFoundError:
             continue  # a kernel without that family
         except (OSError, ValueError, IndexError):
@@ -33,26 +32,18 @@ def kinds(process: Process, in_time: Callable[[], bool]) -> tuple[dict[str, str]
     return found, unread
 
 
-def _tcp(process: Process, name: str, found: dict[str, str]) -> None:
+def _tcp(name: str, words: list[bytes]) -> str:
     # sl local_address rem_address st queues timer retransmits uid timeout inode
-    for words in lines(f"net/{name}", process, MOST_BYTES):
-        if len(words) > 9:
-            found[words[9].decode()] = f"{name} {_TCP.get(words[3], words[3].decode())}"
+    return f"{name} {_TCP.get(words[3], words[3].decode())}"
 
 
-def _plain(process: Process, name: str, found: dict[str, str]) -> None:
-    for words in lines(f"net/{name}", process, MOST_BYTES):
-        if len(words) > 9:
-            found[words[9].decode()] = name
-
-
-def _unix(process: Process, name: str, found: dict[str, str]) -> None:
+def _unix(name: str, words: list[bytes]) -> str:
     # num refcount protocol flags type st inode path
-    for words in lines(f"net/{name}", process, MOST_BYTES):
-        if len(words) > 6:
-            found[words[6].decode()] = f"unix {_UNIX.get(words[4], words[4].decode())}"
+    return f"{name} {_UNIX.get(words[4], words[4].decode())}"
 
 
-_TABLES: Final[dict[str, Callable[[Process, str, dict[str, str]], None]]] = {
-    "tcp": _tcp, "tcp6": _tcp, "udp": _plain, "udp6": _plain, "unix": _unix,
+#: Where the inode stands in a line, and what the line says of its socket.
+_TABLES: Final[dict[str, tuple[int, Callable[[str, list[bytes]], str]]]] = {
+    "tcp": (9, _tcp), "tcp6": (9, _tcp), "udp": (9, lambda name, _: name), "udp6": (9, lambda name, _: name),
+    "unix": (6, _unix),
 }  # fmt: skip

@@ -235,6 +235,15 @@ def test_more_threads_and_handles_than_are_looked_at(hoarder: Hoarder, monkeypat
     ]
 
 
+def test_tables_of_sockets_that_are_too_long_are_said(hoarder: Hoarder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.evidence.sockets.MOST_BYTES", 1000)
+    found = look(hoarder.pid)
+    unknown = found.handles["socket of another kind, or not connected"]
+    assert unknown + sum(found.handles[kind] for kind in found.handles if kind.startswith("socket tcp")) >= SOCKETS
+    (why,) = found.missing
+    assert why.startswith("handles: the states of its sockets (tcp, ")
+
+
 def test_ten_thousands_of_handles_are_looked_at_in_time(tmp_path: Path) -> None:
     """Time and memory of the looker stay small; what was seen of a million would be as little."""
     many = min(30_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100)

@@ -113,6 +113,8 @@ class Subjects:
         if "processes" not in sample.unread:
             vram = _vram(sample.gpus)
             for process in sample.processes:
+                if process.vms_bytes == 0:
+                    continue  # it has ended, and nobody has asked for it yet
                 watched = self._processes.get(process.pid)
                 if watched is None or watched.who.start_time_s != process.start_time_s:
                     if watched is not None:

@@ -147,7 +147,7 @@ class Restarter(Handler):
 def _by_workload(sample: Sample) -> dict[str, tuple[int, ...]]:
     pids: dict[str, tuple[int, ...]] = {}
     for process in sample.processes:
-        if process.workload:
+        if process.workload and process.vms_bytes != 0:  # one that has ended and was not asked for yet has none
             pids[process.workload] = (*pids.get(process.workload, ()), process.pid)
     return pids
 

@@ -157,6 +157,15 @@ def test_the_end_of_the_process_clears_its_leak() -> None:
     ]
 
 
+def test_a_process_that_ended_and_was_not_asked_for_is_none() -> None:
+    fed = Fed()
+    fed.say(1000.0, verdict("suspected"))
+    fed.see(1000.0)
+    zombie = process(vms_bytes=0, rss_bytes=0, rss_anon_bytes=0, threads=1)
+    assert [kind for second in (1001.0, 1002.0, 1003.0) for kind, _ in told(fed.see(second, zombie))] == ["cleared"]
+    assert len(Scripted.fed) == 1
+
+
 def test_another_process_with_its_pid_clears_its_leak_at_once() -> None:
     fed = Fed()
     fed.say(1000.0, verdict("suspected"))

@@ -180,8 +180,8 @@ class Process(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Counted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a workload's own programs count, as one configured source last told; where it did not, `reason` says why.
 
-    `counts` are cumulative and fall only when a program starts anew; `gauges` are levels. Figures beside a `reason`
-    hold in spite of it: the last ones, not yet too old, or those that are not missing.
+    `counts` are cumulative and fall only when a program starts anew; `gauges` are levels. Figures beside a `reason` are
+    the last ones, of `age_s`.
     """
 
     workload: Name
@@ -192,6 +192,8 @@ class Counted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     counts: dict[str, Amount] = {}
     gauges: dict[str, Amount] = {}
     reason: str = ""
+    #: what was asked for and is not among the figures, and why
+    missing: str = ""
 
 
 class Sample(Struct, frozen=True, kw_only=True, omit_defaults=True):

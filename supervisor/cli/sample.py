@@ -95,7 +95,7 @@ def _card(gpu: Gpu) -> tuple[str, ...]:
 
 def _counters(counted: Counted) -> tuple[str, ...]:
     figures = " ".join(f"{name}={value:.15g}" for name, value in {**counted.counts, **counted.gauges}.items())
-    return counted.workload, figures or "?", counted.reason or counted.source
+    return counted.workload, figures or "?", counted.reason or counted.missing or counted.source
 
 
 def _machine(host: Host) -> str:

@@ -148,6 +148,7 @@ class Fixed:
         self.name = "json http://box/"
         self.latest = latest
         self.trouble = trouble
+        self.missing = ""
         self.ended = False
 
     async def run(self) -> None:
@@ -179,7 +180,6 @@ TALLY = Tally(counts={"done": 3.0}, gauges={"pending": 1.0})
         (None, "", 1.0, None, False, "json http://box/: not read yet"),
         (None, "it is down", 1.0, None, False, "it is down"),
         ((999.5, TALLY), "", 1.0, 0.5, True, ""),
-        ((999.5, TALLY), "one is missing", 1.0, 0.5, True, "one is missing"),
         ((990.0, TALLY), "it is down", 1.0, 10.0, True, "it is down"),
         ((989.9, TALLY), "it is down", 1.0, 10.1, False, "it is down"),
         ((989.9, TALLY), "", 1.0, 10.1, False,
@@ -196,6 +196,30 @@ def test_old_figures_are_not_passed_on(
     assert (counted.workload, counted.source, counted.age_s) == ("search", "json http://box/", age_s)
     assert (counted.counts, counted.gauges) == ((TALLY.counts, TALLY.gauges) if passed else ({}, {}))
     assert counted.reason == reason
+
+
+def test_what_is_missing_does_not_cost_the_rest() -> None:
+    source = Fixed((999.5, TALLY), "one is missing")
+    source.missing = "one is missing"
+    (counted,) = Board([Entry(workload="search", source=source, every_s=1.0)], Now()).counted()
+    assert (counted.counts, counted.reason, counted.missing) == (TALLY.counts, "", "one is missing")
+
+
+async def test_some_of_the_figures_are_missing_until_they_are_there(server: Server) -> None:
+    server.says('{"done": 3}')
+    source = counter_source(json_section(server.url, every_s=0.2, gauges={"busy": "busy"}), CLOCK)
+    polling = asyncio.create_task(source.run())
+    await until(lambda: source.latest)
+    sentence = f"json {server.url}: busy leads nowhere: the document has no busy, but done"
+    assert (source.trouble, source.missing) == (sentence, sentence)
+    server.says("")
+    await until(lambda: "is not JSON" in source.trouble)
+    assert source.missing == ""
+    server.says('{"done": 3, "busy": 1}')
+    await until(lambda: not source.trouble)
+    assert source.missing == ""
+    polling.cancel()
+    await asyncio.wait([polling])
 
 
 async def test_a_board_ends_what_it_began() -> None:

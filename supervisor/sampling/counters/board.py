@@ -81,7 +81,7 @@ def _counted(entry: Entry, now_s: float) -> Counted:
         return Counted(workload=entry.workload, source=source.name, age_s=age_s, reason=_cut(source.trouble or stale))
     return Counted(
         workload=entry.workload, source=source.name, age_s=age_s, counts=tally.counts, gauges=tally.gauges,
-        reason=_cut(source.trouble),
+        reason="" if source.missing else _cut(source.trouble), missing=_cut(source.missing),
     )  # fmt: skip
 
 

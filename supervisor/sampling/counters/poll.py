@@ -45,6 +45,7 @@ class Poll:
         self.name = reader.name
         self.latest: tuple[float, Tally] | None = None
         self.trouble = ""
+        self.missing = ""
         self._reader = reader
         self._every_s = every_s
         self._clock = clock
@@ -75,21 +76,25 @@ class Poll:
             told = await self._reader.read()
         except Untold as error:
             self._say(str(error))
-            return
         except Exception:
             # whatever is wrong with our reading of one source must not take the others down
             if not self.trouble:
                 log.exception("%s cannot be read", self.name)
             self.trouble = f"{self.name} cannot be read because of an error in Flyball; see the supervisor's log"
-            return
-        if told is not None:
-            self.latest = (self._clock.monotonic() - told.age_s, told.tally)
-        self._say(told.missing if told is not None else "")
+            self.missing = ""
+        else:
+            if told is not None:
+                self.latest = (self._clock.monotonic() - told.age_s, told.tally)
+            self._say(told.missing if told is not None else "", some=True)
 
-    def _say(self, trouble: str) -> None:
-        """Log what is wrong when it begins and when it is over; in between the sample says it."""
+    def _say(self, trouble: str, *, some: bool = False) -> None:
+        """Log what is wrong when it begins and when it is over; in between the sample says it.
+
+        `some`: it costs only some of the figures.
+        """
         if trouble and not self.trouble:
             log.warning("counters: %s", trouble)
         elif self.trouble and not trouble:
             log.info("counters: %s can be read again", self.name)
         self.trouble = trouble
+        self.missing = trouble if some else ""

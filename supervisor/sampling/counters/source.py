@@ -39,6 +39,8 @@ class CounterSource(Protocol):
     latest: tuple[float, Tally] | None
     #: one sentence: what is wrong, why, what to do; empty while all is well
     trouble: str
+    #: the trouble, where it costs only some of the figures
+    missing: str
 
     async def run(self) -> None:
         """Poll until cancelled; never raises for what the source does."""

@@ -23,13 +23,11 @@ class Proc:
         self.root = root
         self._newest = 0
 
-    def put(
-        self, pid: int, *, parent: int = 1, start: int = 500, pages: int = 100, cpu: int = 0, handles: int = 3
-    ) -> None:
-        """A process with one thread, of which nothing is shared."""
+    def put(self, pid: int, *, parent: int = 1, start: int = 500, pages: int = 100, cpu: int = 0) -> None:
+        """A process with one thread and three handles, of which nothing is shared."""
         directory = self.root / str(pid)
         (directory / "fd").mkdir(parents=True, exist_ok=True)
-        for name in range(handles):
+        for name in range(3):
             (directory / "fd" / str(name)).touch()
         fields = ["S", str(parent), *["0"] * 9, str(cpu), "0", *["0"] * 4, "1", "0", str(start), "0"]
         (directory / "stat").write_text(f"{pid} (a b) c) {' '.join(fields)}\n")

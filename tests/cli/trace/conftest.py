@@ -37,6 +37,7 @@ class Trace:
         self.directory = directory
         self.file = directory / "t.csv"
         self._flyball = Flyball({"HOME": str(directory), "PYTHONPATH": str(ROOT)})
+        self.environ = self._flyball.environ
 
     def words(self, words: Sequence[str]) -> list[str]:
         """The whole command line."""
@@ -45,14 +46,14 @@ class Trace:
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         return subprocess.run(
-            self.words(words), env=self._flyball.environ, cwd=self.directory, capture_output=True, text=True,
+            self.words(words), env=self.environ, cwd=self.directory, capture_output=True, text=True,
             timeout=50, check=False, **options,
         )  # fmt: skip
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start it."""
         piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        return subprocess.Popen(self.words(words), env=self._flyball.environ, cwd=self.directory, **piped)
+        return subprocess.Popen(self.words(words), env=self.environ, cwd=self.directory, **piped)
 
     def json(self, *words: str) -> Any:
         """What it prints with --json, the last line of standard output."""

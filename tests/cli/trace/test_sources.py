@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TextIO
 
 import pytest
 
@@ -108,12 +109,17 @@ def test_a_file_of_performance_lines_that_comes_later(trace: Trace, stranger: su
     with trace.start(*words) as process:
         trace.wait_for(lambda rows: len(rows) >= 3)
         with log.open("a") as file:
-            for calls in (1, 2):
-                print(json.dumps({"type": "performance", "method_calls": {"add": calls}}), file=file, flush=True)
-                rows = trace.wait_for(lambda rows, calls=calls: rows[-1].get("MethodCalls(add)") == str(calls))  # type: ignore[misc]
+            _append(file, 1)
+            trace.wait_for(lambda rows: rows[-1].get("MethodCalls(add)") == "1")
+            _append(file, 2)
+            rows = trace.wait_for(lambda rows: rows[-1].get("MethodCalls(add)") == "2")
         process.terminate()
         process.communicate(timeout=10)
     assert rows[0]["MethodCalls(add)"] == ""
+
+
+def _append(file: TextIO, calls: int) -> None:
+    print(json.dumps({"type": "performance", "method_calls": {"add": calls}}), file=file, flush=True)
 
 
 def test_a_status_resource_that_nobody_serves(trace: Trace, stranger: subprocess.Popen[str]) -> None:

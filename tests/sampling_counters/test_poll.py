@@ -99,9 +99,9 @@ async def test_many_sources_do_not_ask_at_one_instant(server: Server) -> None:
     board.start()
     await until(lambda: len(begun) == 50)
     await board.stop()
-    assert max(begun) - start_s < 1.5
+    assert max(begun) - start_s < 5
     tenths = [int((moment - start_s) * 10) for moment in begun]
-    assert max(tenths.count(tenth) for tenth in tenths) < 15
+    assert max(tenths.count(tenth) for tenth in tenths) < 25
     assert {request.transport is None or request.transport.is_closing() for request in server.asked} == {True}
 
 

@@ -61,6 +61,7 @@ def completed(sample: Sample) -> float:
     return next((one.counts.get("requests.completed", 0.0) for one in sample.counted), 0.0)
 
 
+@pytest.mark.timeout(180)  # figures must grow too old, which takes 10 s
 def test_a_program_is_heard_lost_and_heard_again(state: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

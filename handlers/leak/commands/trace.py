@@ -207,4 +207,4 @@ def _traced(
     else:
         # standard output is the command's, or the rows'
         click.echo("\n".join(text(found, file.shown)), err=bool(command) or path is None)
-    return result.exit_code or int(bool(file.trouble))
+    return result.exit_code or int(bool(file.trouble) and not file.deserted)

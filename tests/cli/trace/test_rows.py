@@ -138,6 +138,19 @@ def test_standard_output_takes_the_rows(trace: Trace) -> None:
     assert "flyball correlate" not in shown.stderr
 
 
+def test_who_reads_the_rows_may_have_seen_enough(trace: Trace, stranger: subprocess.Popen[str]) -> None:
+    """`flyball trace --pid … --output - | head -3`."""
+    with trace.start("--pid", str(stranger.pid), "--interval", "0.05", "--output", "-") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(SEED)
+        process.stdout.close()
+        assert process.wait(10) == 0
+        stderr = process.stderr.read()
+    assert "the process still runs" in stderr
+    assert "cannot be written" not in stderr
+
+
 def test_a_disk_that_is_full_costs_no_row_that_is_written(trace: Trace) -> None:
     def small_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))

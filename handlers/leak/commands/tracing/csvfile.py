@@ -61,6 +61,8 @@ class TraceFile:
         self.rows = 0
         #: one sentence on why no more is written; empty while all is well
         self.trouble = ""
+        #: whether who read the rows has seen enough (`| head`)
+        self.deserted = False
         #: columns that came too late
         self.left_out: list[str] = []
         self.path = None if path is None else path.resolve()
@@ -111,6 +113,7 @@ class TraceFile:
                 self._write(_line([each.get(column, "") for column in self._columns]))
                 self.rows += 1
         except OSError as error:
+            self.deserted = isinstance(error, BrokenPipeError)
             self.trouble = f"{self.shown} cannot be written any more: {_why(error)}. {_rows(self.rows)} safe in it"
 
     def finish(self) -> None:

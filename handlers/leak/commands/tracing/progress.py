@@ -42,10 +42,10 @@ class Progress:
         self._next_s = elapsed_s + (_REDRAWN_S if self._terminal else _EVERY_S)
         handles = "?" if look.handles is None else str(look.handles)
         parts = [moment(elapsed_s), f"{look.rss_bytes / MB:.1f} MB", f"{look.threads} threads", f"{handles} handles"]
-        parts += [f"{name} {value:g}" for name, value in counts.items() if not name.startswith("requests.")]
         worst = gravest(verdicts.values())
         if worst is not None:
             parts.append(_said(worst))
+        parts += [f"{name} {value:g}" for name, value in counts.items() if not name.startswith("requests.")]
         with self._lock:
             if self._terminal:
                 self._draw(" · ".join(parts), worst)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -85,8 +85,8 @@ async def _trace(
         tellers: Sequence[Teller] = plan.sources if child is None else (child, *plan.sources)
         tallies, vram = Tallies(tellers, progress.say), Vram(plan.interval_s)
         tracer = Tracer(tree, subject, file, tallies, vram, progress, SystemClock())
-        async with _background(vram.run, *(source.run for source in plan.sources)):
-            await tracer.run(plan.interval_s, plan.duration_s, stop)
+        async with _background(progress.say, vram.run, *(source.run for source in plan.sources)):
+            await tracer.run(plan.interval_s, plan.duration_s, stop, unread=plan.pid is not None)
     progress.clear()
     seen = tracer.seen
     if child is not None:
@@ -207,13 +207,16 @@ def _end_of(pid: int, stop: asyncio.Event) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _background(*jobs: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+async def _background(
+    say: Callable[[str], None], *jobs: Callable[[], Coroutine[Any, Any, None]]
+) -> AsyncIterator[None]:
+    """Run them meanwhile; one that fails takes neither the others nor the trace down, and is told at the end."""
     tasks = [asyncio.create_task(job()) for job in jobs]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                say(f"something that was to be read besides failed: {result!r}")

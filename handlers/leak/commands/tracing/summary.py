@@ -65,7 +65,7 @@ def text(found: Summary, shown: str) -> Iterator[str]:
     children = {0: "", 1: " and 1 child"}.get(found.most_children, f" and up to {found.most_children} children")
     who = f"{found.name or 'the command'} ({found.pid}){children}"
     yield f"{who}: {rows} in {moment(found.lasted_s)} in {shown}; the process {found.ending.text}."
-    if found.trouble:
+    if found.trouble and found.file:
         yield f"{found.trouble}."
     if not found.verdicts:
         yield "verdict unknown: too little was seen."

@@ -52,8 +52,13 @@ class Tracer:
         self._clock = clock
         self._said: set[str] = set()
 
-    async def run(self, interval_s: float, duration_s: float | None, stop: asyncio.Event) -> None:
-        """Look each `interval_s` seconds, for `duration_s` at most; `stop` is set when the process ends, too."""
+    async def run(
+        self, interval_s: float, duration_s: float | None, stop: asyncio.Event, *, unread: bool = False
+    ) -> None:
+        """Look each `interval_s` seconds, for `duration_s` at most; `stop` is set when the process ends, too.
+
+        With `unread` it also ends once nobody reads the rows any more.
+        """
         began_s = self._clock.monotonic()
         tick, before_s = 0, 0.0
         while True:
@@ -66,6 +71,8 @@ class Tracer:
                 self.seen.ended = True
                 return
             self._take(elapsed_s, look)
+            if unread and self._file.deserted:
+                return
             # a tick that is late is not made up for
             tick = max(tick + 1, math.ceil((self._clock.monotonic() - began_s) / interval_s))
             due_s = tick * interval_s
@@ -95,7 +102,7 @@ class Tracer:
     def _remark(self, look: Look) -> None:
         if look.handles is None:
             self._once("open handles are unknown: the process is another user's. Run it as root to see them")
-        if self._file.trouble:
+        if self._file.trouble and not self._file.deserted:
             self._once(f"{self._file.trouble}. The trace goes on for its verdict")
         for column in self._file.left_out:
             self._once(f"{column} appeared after the first line of {self._file.shown} and has no column there")

@@ -6,7 +6,8 @@ It needs the package lancedb, which Flyball does not, so in an environment of it
     flyball trace --duration 90 -- /tmp/lance/bin/python tests/shows/lancedb_ingest.py --seconds 90
     flyball correlate trace-….csv
 
-With `--leak` each call keeps a thread that waits for ever, as the server of the thread study did.
+With `--leak` each call keeps a thread that waits for ever, as the server of the thread study did. With
+`--compact-every 100` the table is compacted after so many calls.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from datetime import timedelta
 
 DIMENSIONS = 128
 SECTIONS_A_CALL = 20
@@ -30,6 +32,7 @@ def main() -> None:
     words.add_argument("--seconds", type=float, default=60.0)
     words.add_argument("--calls-a-second", type=float, default=8.0)
     words.add_argument("--leak", action="store_true", help="keep a thread of each call")
+    words.add_argument("--compact-every", type=int, default=0, metavar="CALLS")
     asked = words.parse_args()
     os.environ.setdefault("LANCEDB_DISABLE_TELEMETRY", "1")
     try:
@@ -50,6 +53,9 @@ def main() -> None:
             if calls["add_sections"] % SEARCH_EVERY == 0:
                 table.search(_vector(chance)).limit(5).to_list()
                 calls["search"] += 1
+            if asked.compact_every and calls["add_sections"] % asked.compact_every == 0:
+                table.optimize(cleanup_older_than=timedelta())
+                calls["optimize"] += 1
             _tell(calls)
             time.sleep(max(0.0, calls["add_sections"] / asked.calls_a_second - elapsed))
     print(f"{calls['add_sections']} calls of add, {calls['search']} searches")

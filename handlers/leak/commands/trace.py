@@ -176,6 +176,7 @@ def _traced(
 ) -> int:
     import asyncio
     import logging
+    import sys
 
     import msgspec
 
@@ -183,8 +184,12 @@ def _traced(
     from handlers.leak.commands.tracing.progress import Progress
     from handlers.leak.commands.tracing.session import Plan, trace
     from handlers.leak.commands.tracing.summary import summary, text
-    from supervisor.command import SystemClock, counter_source
+    from supervisor.command import FlyballError, SystemClock, counter_source
 
+    if not sys.platform.startswith("linux"):
+        raise FlyballError(
+            "this system has no /proc", why="a trace reads it", hint="flyball correlate reads a CSV from anywhere"
+        )
     logging.getLogger("supervisor").addHandler(logging.NullHandler())  # what is wrong is said on standard error
     sources = tuple(counter_source(section, SystemClock()) for section in sections)
     file = TraceFile(path, [*map(counted_column, names[0]), *map(gauge_column, names[1])])

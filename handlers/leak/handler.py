@@ -5,12 +5,12 @@ over a restart.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from handlers.leak import routes as api
-from handlers.leak import standing
+from handlers.leak import standing, wording
 from handlers.leak.outlook import outlook
 from handlers.leak.policy import Subject
 from handlers.leak.report import report
@@ -103,6 +103,11 @@ class LeakWatch(Handler):
         :raises ValueError: when it is of another version or damaged.
         """
         self._watch.unpack(read_snapshot(snapshot, State, VERSION))
+
+    def view(self) -> dict[str, Any]:
+        """`problems`: a sentence for each leak that is confirmed."""
+        confirmed = [leak for leak in self._watch.standing.leaks.values() if leak.stage == "confirmed"]
+        return {"problems": [wording.standing_leak(leak, self._watch.wall) for leak in confirmed]}
 
     def routes(self) -> Sequence[Route]:
         """`GET /api/leaks`."""

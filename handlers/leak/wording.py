@@ -44,6 +44,13 @@ def sentence(said: Said, leak: Leak, forecast: Exhaustion | None, wall: Wall, wh
     return f"{mark}{who} {verb} {name}: " + "; ".join(part for part in parts if part)
 
 
+def standing_leak(leak: Leak, wall: Wall) -> str:
+    """What the status says of a leak that stands."""
+    mark = "SIMULATED: " if leak.simulated else ""
+    known = growth(leak.verdict, wall)
+    return f"{mark}{subject(leak.who)} leaks {units.NAMES[leak.resource]}: {known}; GET /api/leaks has more"
+
+
 def growth(verdict: Verdict, wall: Wall) -> str:
     """How much, through what, and since when."""
     resource, cause = verdict.resource, verdict.cause

@@ -88,6 +88,7 @@ def current_status(parts: Parts) -> Status:
         problems=(
             *_problems(parts),
             *(fault.problem for every in faults.values() for fault in every if fault.problem),
+            *merged.get("problems", ()),
             *parts.views.troubles(),
         ),
     )

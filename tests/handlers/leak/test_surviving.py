@@ -119,6 +119,19 @@ def test_the_api_tells_what_stands_and_what_is_undecided() -> None:
     assert not nobody.subjects
 
 
+def test_the_status_has_a_line_for_what_is_confirmed() -> None:
+    fed = Fed()
+    fed.say(1000.0, verdict("suspected", "handles"))
+    fed.say(1000.0, verdict("confirmed", **BY_CALL))
+    fed.see(1000.0)
+    assert fed.handler.view() == {
+        "problems": [
+            "search-docs (pid 4999812) leaks threads: 1.03 (0.98 to 1.09) a call of add_sections since 11:21:40 UTC; "
+            "GET /api/leaks has more"
+        ]
+    }
+
+
 def test_the_api_says_when_nobody_watches() -> None:
     fed = Fed(settings=Settings(enabled=False))
     fed.see(1000.0)

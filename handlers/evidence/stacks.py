@@ -1,5 +1,6 @@
 """The stacks of a Python program's threads, by py-spy, which reads them from outside while the program runs on."""
 
+import atexit
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,8 @@ def _run(words: list[str], within_s: float) -> tuple[int, str, str]:
         except OSError as error:
             raise NoStacks(f"stacks: {words[0]} cannot be started ({error.strerror})") from None
         deadline = threading.Timer(within_s, process.kill)
+        deadline.daemon = True  # a supervisor that stops waits for no look, and leaves no tool behind
+        atexit.register(process.kill)
         deadline.start()
         try:
             with process:
@@ -89,6 +92,7 @@ def _run(words: list[str], within_s: float) -> tuple[int, str, str]:
                     return 0, said.decode(errors="backslashreplace"), ""
         finally:
             deadline.cancel()
+            atexit.unregister(process.kill)
         errors.seek(0)
         return process.returncode, said.decode(errors="backslashreplace"), errors.read(4096).decode(errors="replace")
 

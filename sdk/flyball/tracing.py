@@ -51,11 +51,11 @@ class Tracing:
             return
         import tracemalloc
 
-        self.ours = False
         if self._hooks is not None and not alone:
             self._hooks.put_back()
             time.sleep(DRAIN_S)
         self._stops.during(tracemalloc.stop)
+        self.ours = False
 
 
 class _Hooks:

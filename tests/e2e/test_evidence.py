@@ -70,6 +70,7 @@ def test_a_program_with_the_sdk_is_seen_from_outside_and_inside(state: Path) -> 
         assert f"(pid {leaker.pid}) kept in " in inside_text
         states = {handler.name: handler.state for handler in daemon.status().handlers}
         assert states["evidence"] == "running"
+        assert not daemon.events("flyball.handler.failed")
 
 
 def test_any_program_is_seen_from_outside(state: Path, tmp_path: Path) -> None:

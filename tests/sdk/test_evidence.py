@@ -88,6 +88,22 @@ def test_a_program_that_uses_tracemalloc_itself_goes_on_with_it(supervisor: Supe
     assert most.count <= 2 * (told.kept - kept)  # the difference alone
 
 
+def test_a_python_that_tells_nothing_says_so(supervisor: Supervisor) -> None:
+    """Such as PyPy, which has neither."""
+    code = (
+        "import sys; sys.modules['tracemalloc'] = None; del sys.getallocatedblocks\n"
+        "import flyball\n"
+        "with flyball.Workload('other'): sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as program:
+        supervisor.ask("other", program.pid, supervisor.start_of(program.pid), within_s=0.1)
+        found = supervisor.until(InnerEvidence, ask="c1").decode(InnerEvidence)
+        program.kill()
+    objects, allocations = found.missing
+    assert objects.startswith("types of objects: cpython does not tell them (")
+    assert allocations == "allocations: cpython has no tracemalloc"
+
+
 def test_where_nothing_is_kept_nothing_is_blamed(supervisor: Supervisor) -> None:
     with Leaker(supervisor, "--forget") as leaker:
         leaker.ask("c1")

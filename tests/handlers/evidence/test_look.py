@@ -263,6 +263,36 @@ def test_ten_thousands_of_handles_are_looked_at_in_time(tmp_path: Path) -> None:
     assert found.missing == []
 
 
+def test_who_stops_waits_for_no_look_and_leaves_no_tool_behind(hoarder: Hoarder, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    tool = script(tmp_path / "py-spy", f"echo $$ > {pid}.new", f"mv {pid}.new {pid}", "exec sleep 600")
+    code = (
+        "import sys, threading, time; from pathlib import Path; from handlers.evidence.effects import gather\n"
+        "look = (int(sys.argv[1]), float(sys.argv[2]), 30.0)\n"
+        "how = {'tool': Path(sys.argv[3]), 'wanted': True}\n"
+        "threading.Thread(target=gather, args=look, kwargs=how, daemon=True).start()\n"
+        "while not Path(sys.argv[4]).exists(): time.sleep(0.01)\n"
+    )
+    words = [sys.executable, "-c", code, str(hoarder.pid), str(hoarder.start_time_s), str(tool), str(pid)]
+    began_s = time.monotonic()
+    subprocess.run(words, check=True, cwd=Path(__file__).parents[3], timeout=20)
+    assert time.monotonic() - began_s < 15
+    assert not _runs(int(pid.read_text()))
+
+
+def _runs(pid: int) -> bool:
+    """Whether it does, a moment after it was killed: who reaps orphans may take its time."""
+    deadline_s = time.monotonic() + 5
+    while time.monotonic() < deadline_s:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return False
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        time.sleep(0.01)
+    return True
+
+
 async def test_one_look_at_a_time_and_none_while_one_hangs(hoarder: Hoarder, tmp_path: Path) -> None:
     """A tool whose child keeps its pipe open stands for a kernel that does not answer."""
     onlooker, hold = Onlooker(), tmp_path / "hold"

@@ -254,9 +254,9 @@ class Handler(ABC):
     def view(self) -> dict[str, Any]:
         """What `flyball status` shows of it: plain JSON values, cheap to make.
 
-        Known keys are `targets` (target → {state, reason}), `workloads`, `overrides`, `memory`, `problems` (what is wrong
-        right now, one sentence each), and `registered`: the processes to look at, pid → (start_time_s, name), where a
-        name that begins with `@` is no workload's.
+        Known keys are `targets` (target → {state, reason}), `workloads`, `overrides`, `memory`, `problems` (what is
+        wrong right now, one sentence each), and `registered`: the processes to look at, pid → (start_time_s, name),
+        where a name that begins with `@` is no workload's.
         `supervisor/runtime/status.py` joins those of all handlers.
         """
         return {}

@@ -29,7 +29,7 @@ figure { margin: 0 0 1rem } svg { max-width: 100%; height: auto }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th { color: var(--faint); font-weight: 600; font-size: .82rem } .l { text-align: left }
-td.l { min-width: 6rem; max-width: 30rem; white-space: normal; overflow-wrap: anywhere }
+td.l:last-child { min-width: 16rem; max-width: 34rem; white-space: normal; overflow-wrap: anywhere }
 @media print { body { max-width: none } }
 """
 

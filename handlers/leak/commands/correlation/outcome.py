@@ -12,7 +12,7 @@ from handlers.leak.commands.correlation.lags import Pair
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.policy import Subject
 from handlers.leak.settings import Settings
-from schemas.leak import RESOURCES, Pattern, Resource, Verdict
+from schemas.leak import RESOURCES, Jump, Pattern, Resource, Verdict
 
 #: A counter whose level correlates so much with what leaks is said not to be the cause where it is not.
 _TEMPTING: Final = 0.8
@@ -45,12 +45,15 @@ def judged(recording: Recording, related: tuple[Pair, ...]) -> Outcome:
         if moment in begins:
             subject.interrupt()
         history.extend(subject.observe(moment, levels, counts, gauges))
-    verdicts = tuple(
-        _standing(subject.verdicts[key], history, recording) for key in RESOURCES if key in subject.verdicts
-    )
+    last = (subject.verdicts[key] for key in RESOURCES if key in subject.verdicts)
+    return outcome(tuple(_standing(verdict, history, recording) for verdict in last), tuple(history), related)
+
+
+def outcome(verdicts: tuple[Verdict, ...], history: tuple[Verdict, ...], related: tuple[Pair, ...]) -> Outcome:
+    """Put verdicts in words; `related` tells which counters look guilty."""
     pattern, headline = _pattern({verdict.resource: verdict for verdict in verdicts})
     sentences = (*(_sentence(verdict) for verdict in verdicts if _worth_saying(verdict)), *_innocent(verdicts, related))
-    return Outcome(pattern, headline, sentences, verdicts, tuple(history))
+    return Outcome(pattern, headline, sentences, verdicts, history)
 
 
 def _observations(
@@ -154,7 +157,7 @@ def _by_cause(verdict: Verdict) -> str:
     return said
 
 
-def _largest_jumps(verdict: Verdict) -> list:  # type: ignore[type-arg]
+def _largest_jumps(verdict: Verdict) -> list[Jump]:
     return sorted(sorted(verdict.jumps, key=lambda one: -abs(one.amount))[:2], key=lambda one: one.at_s)
 
 

@@ -13,7 +13,8 @@ from supervisor.command import duration, painted
 
 _WIDTH: Final = 100
 _LINES: Final = 60
-_LONGEST_CELL: Final = 38
+_LONGEST_CELL: Final = 60
+_SHORTEST_PROSE: Final = 32
 #: Of the tables but the pairs, which take what is left.
 _MOST_COUNTERS: Final = 6
 _MOST_SENTENCES: Final = 10
@@ -33,7 +34,7 @@ def page(recording: Recording, report: Report, written: str = "") -> str:
     room = _LINES - len(top) - len(bottom) - 4
     related = tables.pairs(report)
     if related.rows and room > 0:
-        top += ["", *_table(related, min(room, 10), "pairs; all of them with --html or --json")]
+        top += ["", *_table(related, min(room, 10), "pairs with --json")]
     return "\n".join([*top, *bottom][:_LINES])
 
 
@@ -53,29 +54,29 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _table(table: Table, most: int | None = None, what: str = "") -> Iterator[str]:
-    """As many columns as fit; the last one of prose is cut rather than left out."""
-    last = len(table.heads) - 1
-    rows = [
-        [shortened(cell, _WIDTH if index == last else _LONGEST_CELL) for index, cell in enumerate(row)]
-        for row in table.rows[:most]
-    ]
-    heads = [shortened(head, 24) for head in table.heads]
+    """As many columns as fit, after the last one is cut if it is prose."""
+    rows = [[shortened(cell, _LONGEST_CELL) for cell in row] for row in table.rows[:most]]
+    heads = [shortened(head, 30) for head in table.heads]
     left = set(table.left)
-    while True:
-        widths = [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
-        spare = _WIDTH - sum(widths) - 2 * (len(widths) - 1)
-        if spare >= 0 or len(widths) <= 3:
-            break
+    if len(heads) - 1 in left:
+        room = _WIDTH - sum(_widths(heads, rows)[:-1]) - 2 * (len(heads) - 1)
+        for row in rows:
+            row[-1] = shortened(row[-1], max(room, _SHORTEST_PROSE))
+    while sum(widths := _widths(heads, rows)) + 2 * (len(widths) - 1) > _WIDTH:
         dropped = len(widths) - (2 if len(widths) - 1 in left else 1)
         for cells in (heads, *rows):
             del cells[dropped]
         left = {index - (index > dropped) for index in left}
     yield painted(_line(heads, widths, left), "dim")
-    yield from (_line(row, widths, left)[:_WIDTH] for row in rows)
+    yield from (_line(row, widths, left) for row in rows)
     hidden = len(table.rows) - len(rows)
     more = f"… and {hidden:,} more {what}. " if hidden > 0 else ""
     if more or table.reading:
-        yield painted(f"  {more}{table.reading}", "dim")
+        yield painted(shortened(f"  {more}{table.reading}", _WIDTH), "dim")
+
+
+def _widths(heads: list[str], rows: list[list[str]]) -> list[int]:
+    return [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
 
 
 def _line(cells: list[str], widths: list[int], left: set[int]) -> str:
@@ -89,7 +90,7 @@ def _line(cells: list[str], widths: list[int], left: set[int]) -> str:
 def _columns(report: Report) -> Iterator[str]:
     """What every column was read as, one after the other."""
     said = [
-        f"{shortened(header, 24)} → {shortened(role, 30)}{'' if because == 'its name' else f' ({because})'}"
+        f"{shortened(header, 40)} → {shortened(role, 40)}{'' if because == 'its name' else f' ({because})'}"
         for header, role, because in tables.columns(report).rows
     ]
     lines = textwrap.wrap(

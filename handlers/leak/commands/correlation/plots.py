@@ -10,7 +10,6 @@ from matplotlib.ticker import StrMethodFormatter
 
 from handlers.leak.commands.correlation import wording
 from handlers.leak.commands.correlation.columns import MEMORY
-from handlers.leak.commands.correlation.dialect import shortened
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.commands.correlation.report import Report
 from handlers.leak.commands.correlation.tables import counters_that_tell, scale
@@ -68,7 +67,7 @@ def heat_map(report: Report) -> Figure:
             shown = f"{value + 0.0:.2f}".replace("-0.00", "0.00")
             axis.text(column + 0.5, row + 0.5, shown, ha="center", va="center", color=ink, fontsize=9)
     ticks = np.arange(len(names)) + 0.5
-    labels = [shortened(wording.title(name), 24) for name in names]
+    labels = [wording.name(name, 24) for name in names]
     axis.set_xticks(ticks, labels, rotation=35, ha="right", rotation_mode="anchor")
     axis.set_yticks(ticks, labels)
     axis.invert_yaxis()
@@ -82,14 +81,14 @@ def heat_map(report: Report) -> Figure:
 def _scatter(axis: Axes, x: str, y: str, recording: Recording, report: Report) -> PathCollection:
     xs, ys = recording.series[x] / scale(x), recording.series[y] / scale(y)
     every = -(-len(xs) // _POINTS)
-    points = axis.scatter(xs[::every], ys[::every], c=recording.times[::every], cmap="viridis", s=16, linewidths=0)
+    points = axis.scatter(xs[::every], ys[::every], c=recording.times[::every], cmap="cool", s=16, linewidths=0)
     since = _since(x, y, recording, report)
     fitted = (recording.times >= since) & ~np.isnan(xs) & ~np.isnan(ys)
     if fitted.sum() >= 3 and np.ptp(xs[fitted]) > 0:
         slope, intercept = np.polyfit(xs[fitted], ys[fitted], 1)
         ends = np.array([xs[fitted].min(), xs[fitted].max()])
         unit = " MB" if y in MEMORY else f" {y}"
-        each = "thread" if x == "threads" else f"call of {shortened(wording.title(x), 20)}"
+        each = "thread" if x == "threads" else f"call of {wording.name(x, 24)}"
         axis.plot(
             ends, slope * ends + intercept, color=COLOURS[y], linewidth=2,
             label=f"{wording.digits(float(slope))}{unit} a {each}, from {wording.seconds(since)} on",
@@ -98,7 +97,7 @@ def _scatter(axis: Axes, x: str, y: str, recording: Recording, report: Report) -
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.margins(y=0.18)
-    axis.set_xlabel("threads" if x == "threads" else f"calls of {shortened(wording.title(x), 40)}")
+    axis.set_xlabel("threads" if x == "threads" else f"calls of {wording.name(x, 40)}")
     axis.set_ylabel(f"{wording.title(y)} (MB)" if y in MEMORY else wording.title(y))
     return points
 

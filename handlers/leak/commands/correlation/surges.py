@@ -1,5 +1,6 @@
 """When resources changed all at once: the surge points, and what each counter's first call brought."""
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,10 @@ _UNUSUAL: Final = 5.0
 _SHARE: Final = 0.03
 #: What noise is at least: a thread, a handle, a MB.
 _LEAST: Final = dict.fromkeys(MEMORY, 2.0**20) | {"threads": 1.0, "handles": 1.0}
+#: What is new is what still is after so many rows, by their median against that of as many before.
+_LASTING: Final = 3
+#: Address space grows in steps by itself.
+SURGING: Final[tuple[str, ...]] = tuple(key for key in RESOURCES if key != "vms")
 #: Steps longer than so many usual ones are holes; what changed in them did not do so at once.
 _HOLE: Final = 5.0
 
@@ -53,7 +58,7 @@ class FirstCall(Struct, frozen=True):
 
 def surges(recording: Recording) -> tuple[Surge, ...]:
     """The largest changes against the median absolute deviation, in order of time."""
-    found: dict[str, Numbers] = {key: unusual(recording, key) for key in RESOURCES if key in recording.series}
+    found = {key: unusual(recording, key) for key in SURGING if key in recording.series}
     if not found:
         return ()
     together = np.any([sizes > 0 for sizes in found.values()], axis=0)
@@ -63,8 +68,7 @@ def surges(recording: Recording) -> tuple[Surge, ...]:
         if surging and begin is None:
             begin = step
         elif not surging and begin is not None:
-            size = max(float(sizes[begin:step].sum()) for sizes in found.values())
-            ranges.append((size, begin, step))
+            ranges.append((max(float(sizes[begin:step].sum()) for sizes in found.values()), begin, step))
             begin = None
     largest = sorted(ranges, key=lambda item: (-round(item[0], 9), item[1]))[:MOST_SURGES]
     return tuple(_surge(recording, found, begin, end) for _, begin, end in sorted(largest, key=lambda item: item[1]))
@@ -83,14 +87,23 @@ def unusual(recording: Recording, key: str) -> Numbers:
     noise = 1.4826 * float(np.median(excess[measured]))
     spread = float(np.nanmax(values) - np.nanmin(values))
     limit = np.maximum(_UNUSUAL * max(noise, _LEAST[key]) * np.sqrt(lengths), _SHARE * spread)
-    surging = measured & (excess > limit)
+    surging = measured & (excess > limit) & _lasting(values, steps)
     sizes[surging] = np.abs(steps[surging]) / (spread or 1.0)
     return sizes
 
 
+def _lasting(values: Numbers, steps: Numbers) -> NDArray[np.bool_]:
+    """Whether at least half of each step is still there in the rows after it."""
+    padded = np.concatenate((np.full(_LASTING - 1, values[0]), values, np.full(_LASTING - 1, values[-1])))
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(padded, _LASTING), axis=1)
+    before, after = medians[: len(steps)], medians[_LASTING : _LASTING + len(steps)]
+    lasting: NDArray[np.bool_] = (after - before) * np.sign(steps) >= 0.5 * np.abs(steps)
+    return lasting
+
+
 def first_calls(recording: Recording) -> tuple[FirstCall, ...]:
     """Every counter that was called, in the order of first calls."""
-    sizes: dict[str, Numbers] = {key: unusual(recording, key) for key in RESOURCES if key in recording.series}
+    sizes = {key: unusual(recording, key) for key in SURGING if key in recording.series}
     found = []
     for key, values in recording.series.items():
         if key.startswith("calls."):
@@ -125,9 +138,13 @@ def _first_call(recording: Recording, found: dict[str, Numbers], key: str, count
 
 
 def _slope(counts: Numbers, levels: Numbers) -> float | None:
+    """Over the longest run in which the counter does not fall."""
     both = ~(np.isnan(counts) | np.isnan(levels))
     x, y = counts[both], levels[both]
-    if len(x) < 3 or (np.diff(x) < 0).any() or x[-1] - x[0] < 2:
+    edges = [0, *(np.flatnonzero(np.diff(x) < 0) + 1).tolist(), len(x)]
+    begin, end = max(pairwise(edges), key=lambda run: run[1] - run[0])
+    x, y = x[begin:end], y[begin:end]
+    if len(x) < 3 or x[-1] - x[0] < 2:
         return None
     x = x - x.mean()
     slope = float(x @ (y - y.mean()) / (x @ x))

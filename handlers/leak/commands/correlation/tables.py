@@ -1,6 +1,6 @@
 """The report's tables, as rows of words: the same for the terminal and for HTML."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -41,44 +41,50 @@ def resources(recording: Recording, report: Report) -> Table:
 
 def surges(recording: Recording, report: Report) -> Table:
     """When resources changed all at once; what tells most comes first."""
-    surged = [key for key in _ORDER if any(key in surge.surged for surge in report.surges)]
-    present = [key for key in _ORDER[:4] if key in recording.series]
-    first = _two(surged, present)
-    more = [key for key in surged if key not in first and key != "vms"]
+    first = _telling(recording, report)
+    more = [key for key in _ORDER if key not in first and any(key in surge.surged for surge in report.surges)]
     keys = [*first, *counters_that_tell(report, _COUNTERS), *more]
     rows = []
     for surge in report.surges:
         ends = ((key, surge.changes.get(key)) for key in keys)
         told = (_change(key, pair) if key in RESOURCES else _counted(pair) for key, pair in ends)
-        rows.append((f"{surge.from_s:,g}–{wording.seconds(surge.to_s)}", *told, surge.event or "–"))
-    heads = ("SURGE", *map(_with_unit, keys), "EVENT")
+        rows.append(
+            (
+                f"{wording.seconds(surge.from_s).removesuffix(' s')}–{wording.seconds(surge.to_s)}",
+                *told,
+                surge.event or "–",
+            )
+        )
+    heads = ("SURGE", *(_with_unit(key) for key in keys), "EVENT")
     return Table("Surge points", heads, tuple(rows), frozenset({0, len(heads) - 1}))
 
 
 def first_calls(recording: Recording, report: Report) -> Table:
     """What first calls brought at once, and what came with every later call."""
-    keys = [key for key in _ORDER[:4] if key in recording.series][:2]
+    keys = _telling(recording, report)
     rows = []
     for one in report.first_calls:
         at = "before" if one.at_s is None else wording.seconds(one.at_s)
-        cells = [wording.title(one.counter), at, f"{one.calls:,g}"]
+        cells = [wording.name(one.counter, 40), at, f"{one.calls:,g}"]
         for key in keys:
-            cells.append(f"{one.jumps[key] / scale(key):+,.0f}" if key in one.jumps else "–")
-            cells.append(wording.amount(key, one.per_call[key]) if key in one.per_call else "–")
+            jump = f"{one.jumps[key] / scale(key):+,.0f}, " if key in one.jumps else ""
+            each = wording.amount(key, one.per_call[key]) if key in one.per_call else "–"
+            cells.append(f"{jump}then {each}")
         rows.append(tuple(cells))
-    heads = ["FIRST CALL OF", "AT", "CALLS"]
-    for key in keys:
-        heads += [f"{_with_unit(key)} AT ONCE", "THEN EACH"]
+    heads = ["FIRST CALL OF", "AT", "CALLS", *(f"{_with_unit(key)}: AT ONCE, THEN EACH" for key in keys)]
     return Table(
         "First calls against later ones", tuple(heads), tuple(rows),
-        reading="THEN EACH is the slope after the first call, as if that counter alone drove it.",
+        reading="THEN EACH: the slope after the first call, as if it alone drove it.",
     )  # fmt: skip
 
 
-def _two(surged: Sequence[str], present: Sequence[str]) -> list[str]:
-    """Threads and memory, as the thread study has them; else what surged."""
-    study = [key for key in ("threads", "rss") if key in present]
-    return study if len(study) == 2 else list(dict.fromkeys([*study, *surged, *present]))[:2]
+def _telling(recording: Recording, report: Report) -> list[str]:
+    """The two resources that tell most: what leaks, what surged, then threads and memory, as in the thread study."""
+    present = [key for key in _ORDER[:4] if key in recording.series]
+    leaking = [verdict.resource for verdict in report.verdicts if wording.leaks(verdict)]
+    surged = [key for key in present if any(key in surge.surged for surge in report.surges)]
+    every = [*(key for key in present if key in leaking), *surged, *present]
+    return sorted(list(dict.fromkeys(every))[:2], key=_ORDER.index)
 
 
 def pairs(report: Report, most: int | None = None) -> Table:
@@ -86,15 +92,16 @@ def pairs(report: Report, most: int | None = None) -> Table:
     ordered = sorted(report.pairs, key=lambda pair: _remote(pair.a, pair.b))
     rows = [
         (
-            f"{wording.title(pair.a)} ~ {wording.title(pair.b)}", _correlation(pair.levels), _correlation(pair.changes),
-            lag(pair.a, pair.b, pair.lag_s), _correlation(pair.changes_at_lag), f"{pair.n:,}",
+            f"{wording.name(pair.a, 26)} ~ {wording.name(pair.b, 26)}",
+            _correlation(pair.levels), _correlation(pair.changes), lag(pair.a, pair.b, pair.lag_s),
+            _correlation(pair.changes_at_lag), f"{pair.n:,}",
         )
         for pair in ordered[:most]
     ]  # fmt: skip
     return Table(
         "What moves together", ("PAIR", "LEVELS", "CHANGES", "BEST LAG", "THERE", "ROWS"), tuple(rows),
         frozenset({0, 3}),
-        reading="Levels that all grow correlate by that alone; changes from row to row tell more.",
+        reading="Levels that all grow correlate by that alone; changes tell more.",
     )  # fmt: skip
 
 
@@ -103,7 +110,8 @@ def columns(report: Report) -> Table:
     because = {"name": "its name", "--map": "--map", "numbers": "its numbers", "twice": "that is another column"}
     rows = []
     for column in report.columns:
-        role = column.role + (f" {column.name}" if column.name else "") + (f" in {column.unit}" if column.unit else "")
+        named = f" {column.name}" if column.name not in column.header else ""
+        role = f"{column.role}{named}" + (f" in {column.unit}" if column.unit else "")
         rows.append((column.header or f"({column.number})", role, because[column.because]))
     return Table("Columns", ("COLUMN", "READ AS", "BECAUSE OF"), tuple(rows), frozenset({0, 1, 2}))
 
@@ -115,7 +123,7 @@ def lag(a: str, b: str, lag_s: float | None) -> str:
     if lag_s == 0:
         return _LAG
     first, second = (a, b) if lag_s > 0 else (b, a)
-    return f"{wording.title(first)} leads {wording.title(second)} by {wording.seconds(abs(lag_s))}"
+    return f"{wording.name(first, 20)} leads {wording.name(second, 20)} by {wording.seconds(abs(lag_s))}"
 
 
 def _remote(a: str, b: str) -> int:
@@ -179,4 +187,4 @@ def scale(key: str) -> float:
 
 
 def _with_unit(key: str) -> str:
-    return f"{wording.title(key)} MB" if key in MEMORY else wording.title(key)
+    return f"{wording.title(key)} MB" if key in MEMORY else wording.name(key, 26)

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from handlers.leak.commands.correlation import wording
 from handlers.leak.commands.correlation.cells import Numbers
@@ -15,6 +15,7 @@ from handlers.leak.commands.correlation.dialect import shortened
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.commands.correlation.report import Report
 from handlers.leak.commands.correlation.tables import counters_that_tell, scale
+from handlers.leak.wording import a_driver
 
 #: Readable on white and on black, and told apart by those who see fewer colours.
 COLOURS: Final = {"threads": "#3f88c5", "rss": "#d1495b", "vram": "#8a63b8", "handles": "#3a9a5c", "vms": "#7d8597"}
@@ -29,6 +30,10 @@ _POINTS: Final = 2000
 #: Labels nearer to each other than this share of the width stand in different rows.
 _APART: Final = 0.17
 _LABEL_ROWS: Final = 4
+_LEGEND_COLUMNS: Final = 3
+_ROOM_FOR_TEXT: Final = 0.16
+_AMOUNTS_APART: Final = 0.035
+_NEAR_THE_EDGE: Final = 0.08
 
 
 def timeline(recording: Recording, report: Report, *, titled: bool = False) -> Figure:
@@ -36,7 +41,7 @@ def timeline(recording: Recording, report: Report, *, titled: bool = False) -> F
     resources = [key for key in _HEIGHTS if key in recording.series]
     counters = [key for key in counters_that_tell(report, _MOST_LINES) if key in recording.series]
     gauges = [key for key in recording.series if key.startswith("gauge.")][:_MOST_LINES]
-    shares = [("calls,\n% of all", counters), ("gauges,\n% of highest", gauges)]
+    shares = [("calls,\n% of highest", counters), ("gauges,\n% of highest", gauges)]
     panels = [keys for keys in shares if keys[1]]
     heights = [*(_HEIGHTS[key] for key in resources), *(1.7 for _ in panels)]
     figure = Figure(figsize=(_INCHES, sum(heights) + 1.2), layout="constrained")
@@ -81,25 +86,40 @@ def _resource(axis: Axes, key: str, recording: Recording, report: Report) -> Non
     axis.plot(*thinned(recording.times, recording.series[key] / size), color=COLOURS[key], linewidth=1.6)
     axis.set_ylabel(f"{wording.title(key)} (MB)" if key in MEMORY else wording.title(key))
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=key not in MEMORY))
     axis.margins(y=0.12)
     verdict = next((one for one in report.verdicts if one.resource == key), None)
     if verdict is not None and wording.leaks(verdict):
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high + _ROOM_FOR_TEXT * (high - low))
         since = verdict.since_s if verdict.since_s is not None else float(recording.times[0])
         axis.axvspan(since, _end(recording), color=COLOURS[key], alpha=0.09, linewidth=0)
         cause = verdict.cause
         if cause is not None and cause.per_call is not None:
-            by = f"{wording.quantity(key, cause.per_call.value)} a {wording.driver(cause.driver)}"
+            by = f"{wording.quantity(key, cause.per_call.value)} {a_driver(cause.driver)}"
         else:
             by = wording.rate(verdict.resource, verdict.rate_per_s) if verdict.rate_per_s else "rate not known"
         text = f"{verdict.stage} leak: {by}"
         axis.text(0.008, 0.94, text, transform=axis.transAxes, ha="left", va="top", color=COLOURS[key], weight="bold")
-    for surge in report.surges:
-        if key in surge.surged:
-            before, after = (end / size for end in surge.changes[key])
-            axis.annotate(
-                f"{after - before:+,.0f}", (surge.to_s, after), xytext=(-5, 3), textcoords="offset points", ha="right",
-                fontsize=8.5,
-            )  # fmt: skip
+    _amounts(axis, key, recording, report)
+
+
+def _amounts(axis: Axes, key: str, recording: Recording, report: Report) -> None:
+    """How much each surge brought; of those that stand close to each other the largest."""
+    width = _end(recording) - float(recording.times[0])
+    placed: list[float] = []
+    surged = [surge for surge in report.surges if key in surge.surged]
+    for surge in sorted(surged, key=lambda one: -abs(one.changes[key][1] - one.changes[key][0])):
+        before, after = (end / scale(key) for end in surge.changes[key])
+        at = (surge.to_s - float(recording.times[0])) / width
+        if any(abs(at - other) < _AMOUNTS_APART for other in placed):
+            continue
+        placed.append(at)
+        left = at > _NEAR_THE_EDGE
+        axis.annotate(
+            f"{after - before:+,.0f}", (surge.from_s if left else surge.to_s, after), xytext=(-3 if left else 5, 2),
+            textcoords="offset points", ha="right" if left else "left", va="bottom" if left else "top", fontsize=8.5,
+        )  # fmt: skip
 
 
 def _shares(axis: Axes, keys: Sequence[str], recording: Recording) -> None:
@@ -107,10 +127,13 @@ def _shares(axis: Axes, keys: Sequence[str], recording: Recording) -> None:
     for key, colour in zip(keys, CYCLE, strict=False):
         values = recording.series[key]
         highest = float(np.nanmax(np.abs(values))) or 1.0
-        label = f"{shortened(wording.title(key), 28)} ({np.nanmax(values):,g})"
+        label = f"{wording.name(key, 32)} ({np.nanmax(values):,g})"
         axis.plot(*thinned(recording.times, values / highest * 100), color=colour, label=label, linewidth=1.4)
     axis.margins(y=0.08)
-    axis.legend(loc="upper left", handlelength=1.2, borderaxespad=0.2)
+    axis.legend(
+        loc="lower left", bbox_to_anchor=(0, 0.98), ncols=_LEGEND_COLUMNS, handlelength=1.2, borderaxespad=0,
+        columnspacing=1.4, labelspacing=0.25,
+    )  # fmt: skip
 
 
 def _marks(axes: Sequence[Axes], recording: Recording, report: Report, counters: Sequence[str]) -> None:
@@ -126,7 +149,7 @@ def _marks(axes: Sequence[Axes], recording: Recording, report: Report, counters:
         colour = CYCLE[counters.index(one.counter)]
         for axis in axes:
             axis.axvline(one.at_s, color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
-        name = shortened(wording.title(one.counter), 24)
+        name = wording.name(one.counter, 26)
         labels[one.at_s] = f"{labels[one.at_s]}, {name}" if one.at_s in labels else f"first {name}"
     ends = [-np.inf] * _LABEL_ROWS
     width = _end(recording) - float(recording.times[0])

@@ -3,6 +3,7 @@
 from typing import Final
 
 from handlers.leak.commands.correlation.columns import MEMORY
+from handlers.leak.wording import a_driver
 from schemas.leak import Cause, Interval, Jump, Resource, Verdict
 
 MB: Final = 2.0**20
@@ -10,13 +11,15 @@ NAMES: Final = {"rss": "RSS", "vms": "VMS", "threads": "threads", "handles": "ha
 
 
 def digits(value: float) -> str:
-    """Three significant digits, and no more zeros than needed."""
-    if value == 0 or abs(value) < 5e-7:
+    """Three significant digits, and no more zeros than needed; two of what is tiny."""
+    size = abs(value)
+    if size < 1e-9:
         return "0"
-    if abs(value) >= 99.95:
-        return f"{value:,.0f}"
-    text = f"{value:.{2 if abs(value) >= 9.995e-2 else 4}f}" if abs(value) < 9.995 else f"{value:.1f}"
-    return text.rstrip("0").rstrip(".") or "0"
+    if size < 1e-3:
+        return f"{value:.2g}"
+    decimals = 0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.0995 else 4
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def amount(resource: str, value: float) -> str:
@@ -37,9 +40,15 @@ def title(key: str) -> str:
     return NAMES.get(key) or key.removeprefix("calls.").removeprefix("gauge.")
 
 
+def name(key: str, longest: int) -> str:
+    """Its title; the middle of a long one is left out, for names differ at their ends."""
+    text = title(key)
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[len(text) - (longest - 1) // 2 :]}"
+
+
 def seconds(value: float) -> str:
     """A moment of the recording, such as `39 s` or `1,250.5 s`."""
-    return f"{value:,.1f}".removesuffix(".0") + " s"
+    return f"{value:,.{1 if abs(value) < 1000 else 0}f}".removesuffix(".0") + " s"
 
 
 def interval(resource: str, found: Interval) -> str:
@@ -49,20 +58,9 @@ def interval(resource: str, found: Interval) -> str:
 
 def per_driver(resource: Resource, cause: Cause) -> str:
     """`1.03 threads a call of add_sections (0.95 to 1.11)`; where there is no amount, the driver alone."""
-    by = driver(cause.driver)
     if cause.per_call is None:
-        return by
-    each = {"threads": "a thread", "handles": "a handle"}.get(cause.driver, f"a {by}")
-    return f"{quantity(resource, cause.per_call.value)} {each} ({interval(resource, cause.per_call)})"
-
-
-def driver(name: str) -> str:
-    """A driver for people: `call of add_sections`, `unit of clients`, `thread`, `time`."""
-    if name.startswith("calls."):
-        return f"call of {title(name)}"
-    if name.startswith("gauge."):
-        return f"unit of {title(name)}"
-    return name
+        return title(cause.driver)
+    return f"{quantity(resource, cause.per_call.value)} {a_driver(cause.driver)} ({interval(resource, cause.per_call)})"
 
 
 def rate(resource: Resource, found: Interval) -> str:

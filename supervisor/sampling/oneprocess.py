@@ -60,7 +60,7 @@ class ProcessTree:
             raise FlyballError(f"process {pid} is a thread of the kernel", why="it has no memory of its own")
         if self._statm(pid) is None:
             raise FlyballError(f"process {pid} has ended", why="its parent has not asked yet how")
-        self.name = printable(stat.command)
+        self._command = stat.command
         #: as `Process.start_time_s`
         self.start_time_s = stat.start_ticks / _TICKS
         self._by_size = counts_by_size(Path(proc_root))
@@ -70,6 +70,11 @@ class ProcessTree:
         self._past_ticks = 0
         self._seen: set[int] = {pid, os.getpid()}
         self._newest = b""
+
+    @property
+    def name(self) -> str:
+        """What it was called when it was last looked at: a launcher (a shell, pyenv) becomes what it launches."""
+        return printable(self._command)
 
     def look(self) -> Look | None:
         """What they use now; None: the process has ended, whoever has its pid by then."""
@@ -86,6 +91,8 @@ class ProcessTree:
                     return None
                 self._forget(pid)
                 continue
+            if pid == self.pid:
+                self._command = stat.command
             threads += stat.threads
             rss += memory.resident
             anonymous += memory.anonymous

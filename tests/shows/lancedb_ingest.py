@@ -7,7 +7,7 @@ It needs the package lancedb, which Flyball does not, so in an environment of it
     flyball correlate trace-….csv
 
 With `--leak` each call keeps a thread that waits for ever, as the server of the thread study did. With
-`--compact-every 100` the table is compacted after so many calls.
+`--compact-every 100` the table is compacted after so many calls, with `--cache-mib 8` its caches are bounded.
 """
 
 import argparse
@@ -33,6 +33,7 @@ def main() -> None:
     words.add_argument("--calls-a-second", type=float, default=8.0)
     words.add_argument("--leak", action="store_true", help="keep a thread of each call")
     words.add_argument("--compact-every", type=int, default=0, metavar="CALLS")
+    words.add_argument("--cache-mib", type=int, default=0)
     asked = words.parse_args()
     os.environ.setdefault("LANCEDB_DISABLE_TELEMETRY", "1")
     try:
@@ -43,7 +44,9 @@ def main() -> None:
     chance = random.Random(7)
     never = threading.Event()
     with tempfile.TemporaryDirectory(prefix="lancedb-") as directory:
-        table = lancedb.connect(directory).create_table("sections", data=_sections(chance, 1))
+        bound = asked.cache_mib * 2**20
+        session = lancedb.Session(bound, bound) if bound else None
+        table = lancedb.connect(directory, session=session).create_table("sections", data=_sections(chance, 1))
         begin = time.monotonic()
         while (elapsed := time.monotonic() - begin) < asked.seconds:
             table.add(_sections(chance, SECTIONS_A_CALL))

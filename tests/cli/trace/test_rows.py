@@ -75,6 +75,12 @@ time.sleep(0.8)
     assert float(after["VMS(MB)"]) - float(before["VMS(MB)"]) > 63
 
 
+def test_a_launcher_is_called_what_it_becomes(trace: Trace) -> None:
+    """As pyenv's and conda's do; the pid and the start time stay."""
+    found = trace.json("--interval", "0.1", "--", "sh", "-c", "sleep 0.5; exec sleep 1")
+    assert (found["name"], found["rows"] > 12) == ("sleep", True)
+
+
 def test_children_are_summed_and_counted(trace: Trace) -> None:
     """Those of a thread and those of a child, too; when they end, their CPU time stays."""
     burn = "x = time.process_time()\nwhile time.process_time() - x < 0.4: pass"

@@ -46,10 +46,10 @@ class Counting:
             del self._told[next(iter(self._told))]
 
     def look(self, processes: Iterable[Process], counted: Iterable[Counted]) -> None:
-        """A full sample: who lives, and what was polled. A source that did not answer says nothing."""
+        """A full sample: who lives, and what was polled; a source that has not answered for too long has no figures."""
         self._polled, self._tallies = {}, {}
         for source in counted:
-            if not source.reason:
+            if source.counts or source.gauges:
                 self._polled.setdefault(source.workload, []).append(source)
         self._tellers = {}
         if not self._told:

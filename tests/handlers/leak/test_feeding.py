@@ -54,9 +54,10 @@ def test_polled_counters_are_those_of_every_process_of_the_workload() -> None:
 
 def test_what_a_source_did_not_tell_is_left_out() -> None:
     fed = Fed()
-    silent = Counted(workload="search-docs", source="json http://a", age_s=9.0, counts={"done": 7}, reason="timed out")
-    fed.see(1000.0, counted=[silent])
-    assert Scripted.fed[0][2:] == ({}, {})
+    silent = Counted(workload="search-docs", source="json http://b", age_s=9.0, reason="timed out")
+    fed.see(1000.0, counted=[silent, _counted(done=7)])
+    fed.see(1001.0, counted=[silent])
+    assert [one[2:] for one in Scripted.fed] == [({"done": 7}, {"queue": 2}), ({}, {})]
 
 
 def test_names_are_prefixed_only_where_sources_clash_and_keep_their_meaning() -> None:

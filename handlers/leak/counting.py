@@ -26,13 +26,21 @@ class Tally(Struct, frozen=True):
 _NONE = Tally()
 
 
-class Counting:
-    """The latest counters of everybody; they are told again after a start, so nothing of it is kept."""
+class Ledger(Struct, frozen=True):
+    """What survives a restart: what each process told last, and whose the names are (counts, gauges)."""
 
-    def __init__(self) -> None:
-        self._told: dict[int, Counters] = {}
+    told: tuple[Counters, ...] = ()
+    owners: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+
+
+class Counting:
+    """The latest counters of everybody."""
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        ledger = ledger or Ledger()
+        self._told: dict[int, Counters] = {one.pid: one for one in ledger.told}
         self._polled: dict[str, list[Counted]] = {}
-        self._names: dict[str, tuple[Names, Names]] = {}
+        self._names = {whose: (Names(counts), Names(gauges)) for whose, (counts, gauges) in ledger.owners.items()}
         #: workload → the pids of this sample that told something
         self._tellers: dict[str, list[int]] = {}
         #: of this sample
@@ -63,13 +71,20 @@ class Counting:
             elif process.workload:
                 self._tellers.setdefault(process.workload, []).append(process.pid)
 
+    def pack(self) -> Ledger:
+        """What a program does not tell again, as long as it counts nothing."""
+        owners = {whose: (counts.owners, gauges.owners) for whose, (counts, gauges) in self._names.items()}
+        return Ledger(told=tuple(self._told.values()), owners=owners)
+
     def of_process(self, process: Process) -> Tally:
         """Its own counters, else those of its workload's processes together, and what was polled of the workload."""
         told, name = self._told.get(process.pid), process.workload
         if told is None and not name:
             return _NONE
-        if told is None or name not in self._polled:
-            return self.of_workload(name) if told is None else Tally(told.counts, told.gauges)
+        if told is None:
+            return self.of_workload(name)
+        if name not in self._polled and name not in self._names:
+            return Tally(told.counts, told.gauges)  # nobody else ever spoke for it, so no name clashes
         return self._merged(name, [told])
 
     def of_workload(self, name: str) -> Tally:

@@ -10,8 +10,9 @@ MOST: Final = 64
 class Names:
     """The names of one workload's or card's counters; who had a name first keeps it, the next is `source.name`."""
 
-    def __init__(self) -> None:
-        self._owners: dict[str, str] = {}
+    def __init__(self, owners: Mapping[str, str] | None = None) -> None:
+        """`owners` is what `Names.owners` was before: name → source."""
+        self.owners: dict[str, str] = dict(owners or {})
         self._called: dict[tuple[str, str], str] = {}
 
     def merged(self, sources: Iterable[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
@@ -25,8 +26,8 @@ class Names:
         return figures
 
     def _call(self, source: str, name: str) -> str:
-        if len(self._called) >= MOST:
+        if len(self._called) >= MOST or (name not in self.owners and len(self.owners) >= MOST):
             return ""
-        called = name if self._owners.setdefault(name, source) == source else f"{source}.{name}"
+        called = name if self.owners.setdefault(name, source) == source else f"{source}.{name}"
         self._called[source, name] = called
         return called

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.leak import effects, reactions, standing
-from handlers.leak.counting import Counting
+from handlers.leak.counting import Counting, Ledger
 from handlers.leak.outlook import outlook
 from handlers.leak.policy import Subject
 from handlers.leak.reactions import Activity, Reactions
@@ -25,12 +25,13 @@ _FORECAST_EVERY_S: Final = 10.0
 
 
 class State(Struct, kw_only=True):
-    """What survives a restart; counters are told again, and who counted nothing since has not changed."""
+    """What survives a restart."""
 
     version: int = VERSION
     boot_id: str
     wall_offset_s: float
     subjects: tuple[Packed, ...]
+    counted: Ledger
     standing: Standing
     reactions: Reactions
 
@@ -115,8 +116,8 @@ class Watch:
         """All that is known, what leaks first."""
         packed = self.subjects.pack({leak.who.key for leak in self.standing.leaks.values()})
         return State(
-            boot_id=self._boot_id, wall_offset_s=self._wall_offset_s, subjects=packed, standing=self.standing,
-            reactions=self.reactions,
+            boot_id=self._boot_id, wall_offset_s=self._wall_offset_s, subjects=packed, counted=self.counting.pack(),
+            standing=self.standing, reactions=self.reactions,
         )  # fmt: skip
 
     def unpack(self, state: State) -> None:
@@ -127,6 +128,7 @@ class Watch:
         subjects = Subjects(self.settings, self._kind)
         subjects.unpack(state.subjects)
         self.subjects, self.standing, self.reactions = subjects, state.standing, state.reactions
+        self.counting = Counting(state.counted)
         self._boot_id, self._wall_offset_s = state.boot_id, state.wall_offset_s
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -181,6 +183,7 @@ class Watch:
 
     def _end(self, watched: Watched, why: str, telling: Telling) -> None:
         for leak in standing.ended(self.standing, watched.who.key):
+            leak.level = watched.levels.get(leak.resource, leak.level)
             self._clear(leak, telling, why)
 
     def _clear(self, leak: Leak, telling: Telling, why: str = "") -> None:

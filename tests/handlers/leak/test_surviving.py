@@ -8,6 +8,7 @@ from handlers.leak.handler import LeakWatch
 from handlers.leak.routes import Leaks, LeaksQuery
 from handlers.leak.settings import Settings
 from schemas.event import EvidenceGathered
+from schemas.sample import Counted
 from supervisor.handler import Asked, Refusal
 from tests.handlers.leak.scripted import BY_CALL, PID, Fed, Scripted, commands, process, reports, verdict
 
@@ -32,6 +33,17 @@ def test_a_leak_that_stands_is_told_once_over_a_restart() -> None:
     (one,) = reports(confirmed)
     assert (one.stage, one.detection_time) == ("confirmed", reports(first)[0].detection_time)
     assert one.evidence is not None and one.evidence.threads == {"worker": 90}
+
+
+def test_what_a_program_counted_is_known_over_a_restart_and_called_the_same() -> None:
+    fed = Fed()
+    polled = Counted(workload="search-docs", source="json http://a", counts={"calls": 9})
+    fed.see(999.0, counted=[polled])
+    fed.count(999.5, calls=3)
+    fed.see(1000.0, counted=[polled])
+    fed.reborn()
+    fed.see(1001.0, counted=[polled])
+    assert Scripted.fed[-1][2] == Scripted.fed[-2][2] == {"calls": 9, "sdk.calls": 3}
 
 
 def test_what_is_shown_again_asks_for_the_same_evidence() -> None:

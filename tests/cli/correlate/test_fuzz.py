@@ -4,15 +4,15 @@ import gzip
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handlers.leak.commands.correlation.lags import pairs
 from handlers.leak.commands.correlation.lines import Unreadable
-from handlers.leak.commands.correlation.reading import read
-from handlers.leak.commands.correlation.surges import first_calls, surges
+from handlers.leak.commands.correlation.page import page
+from handlers.leak.commands.correlation.report import analysed
 
 CELL = st.one_of(
     st.integers(-10, 10**6).map(str),
@@ -35,7 +35,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def understood(path: Path, content: bytes, mapping: dict[str, str]) -> None:
     path.write_bytes(content)
     try:
-        found = read(path, mapping)
+        found, report = analysed(path, mapping, 30)
     except Unreadable as refused:
         assert len(str(refused)) > 20
         return
@@ -44,10 +44,14 @@ def understood(path: Path, content: bytes, mapping: dict[str, str]) -> None:
     assert all(len(values) == len(found.times) for values in found.series.values())
     assert all(math.isfinite(value) for values in found.series.values() for value in values[~np.isnan(values)])
     assert all(note.isprintable() for note in found.notes)
-    for pair in pairs(found, 30):
+    for pair in report.pairs:
         assert all(r is None or -1 <= r <= 1 for r in (pair.levels, pair.changes, pair.changes_at_lag))
-    assert len(surges(found)) <= 12
-    first_calls(found)
+    assert len(report.surges) <= 12
+    lines = page(found, report).split("\n")
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 100
+    assert all(line.isprintable() for line in lines)
+    msgspec.json.encode(report)
 
 
 SLOW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

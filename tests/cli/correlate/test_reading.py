@@ -178,6 +178,15 @@ def test_columns_without_a_header_go_by_number(reading: Read) -> None:
     assert found.series["rss"][0] == 100 * MB
 
 
+def test_what_flyball_trace_writes_is_read(reading: Read) -> None:
+    header = "Time(s),Threads,RSS(MB),VMS(MB),MethodCalls(add),Requests(completed),Requests(pending),Handles,"
+    found = reading([header + "RSSAnon(MB),CPU(s),Children,Gauge(depth)", *(f"{i}" + f",{i}" * 11 for i in range(9))])
+    assert list(found.series) == [
+        "threads", "rss", "vms", "calls.add", "calls.requests.completed", "gauge.requests.pending", "handles",
+        "gauge.Children", "gauge.depth",
+    ]  # fmt: skip
+
+
 def test_what_no_name_tells_the_numbers_do(reading: Read) -> None:
     found = reading(["time,jobs,level,label", *(f"{i},{i * i},{i % 3},up" for i in range(9))])
     assert set(found.series) == {"calls.jobs", "gauge.level"}

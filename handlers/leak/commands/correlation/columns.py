@@ -48,7 +48,9 @@ _UNIT: Final = re.compile(
 )
 #: What names a level rather than a count.
 _LEVEL: Final = re.compile(
-    r"processing|pending|active|queued?|waiting|in_?flight|running|current|percent|%|cpu|load|util", re.IGNORECASE
+    r"processing|pending|active|queue|waiting|in_?flight|running|current|percent|%|cpu|load|util|children|processes"
+    r"|connections|sessions|clients|open|size|length|depth|backlog|usage|used|free|available",
+    re.IGNORECASE,
 )
 
 
@@ -119,6 +121,9 @@ def guessed(header: str, number: int) -> Column | None:
             return Column(header, number, role, unit=known and _shown(known), factor=BYTES.get(known, 0.0))
         if role and role not in ("time", *MEMORY):
             return Column(header, number, role)
+    if unit in BYTES or (unit in SECONDS and "cpu" in plain):
+        # a part of memory explains no memory, and time that was spent is what calls cost, not what was called
+        return _ignored(header, number - 1)
     if _LEVEL.search(header):
         return Column(header, number, "gauge", name=header.strip())
     return None

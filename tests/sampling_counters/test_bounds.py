@@ -138,7 +138,7 @@ async def test_a_password_in_the_address_is_sent_and_never_told(server: Server) 
 
 async def test_no_cookie_is_kept(server: Server) -> None:
     server.says('{"done": 3}', Set_Cookie="session=1")
-    reader = PageReader(json_section(server.url), Client())
+    reader = PageReader(json_section(server.url.replace("127.0.0.1", "localhost")), Client())
     await reader.open()
     await reader.read()
     await reader.read()
@@ -190,7 +190,12 @@ async def test_a_mebibyte_is_read(server: Server) -> None:
 
 async def test_a_bomb_is_not_unpacked(server: Server) -> None:
     server.says(gzip.compress(b" " * (64 * MIB)), Content_Encoding="gzip")
-    said = await untold(json_section(server.url))
+    tracemalloc.start()
+    try:
+        said = await untold(json_section(server.url))
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
     assert said == "the answer is compressed ('gzip') though that was not asked for; turn it off"
     assert server.asked[0].headers["Accept-Encoding"] == "identity"
 

@@ -207,8 +207,14 @@ async def test_a_line_without_end_is_passed_over(log: Log) -> None:
     assert await log.done() == 2
 
 
-async def test_a_long_line_is_told(log: Log) -> None:
-    log.write(line(1, x="x" * LONGEST_LINE))
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_long_line_is_told(log: Log, at_once: bool) -> None:
+    whole = line(1, x="x" * LONGEST_LINE)
+    if not at_once:
+        log.write(whole[:-10])
+        assert "no line of type" in await log.trouble()
+        whole = whole[-10:]
+    log.write(whole)
     assert await log.trouble() == "a performance line is longer than 64 KiB"
 
 

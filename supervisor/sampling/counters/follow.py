@@ -10,7 +10,7 @@ from supervisor.sampling.counters.lines import MARK, tally_of_line
 from supervisor.sampling.counters.regular import open_regular
 from supervisor.sampling.counters.source import Tally, Told, Untold
 
-#: No line of a performance log is longer; a longer one is passed over.
+#: No line of a performance log is longer; a longer one is told, or passed over where it is longer than a whole read.
 LONGEST_LINE: Final = 1 << 16
 #: So much of a file is read at one poll: of what was written meanwhile the end is what counts.
 MOST_AT_ONCE: Final = 1 << 20
@@ -70,16 +70,17 @@ class LinesReader:
         """The last of what is new in the file that is open and, where another one bears its name now, in that."""
         last: Told | None = None
         if self._descriptor >= 0:
-            last = self._new()
             try:
-                moved = not os.path.samestat(Path(self._file).stat(), os.fstat(self._descriptor))
+                there = Path(self._file).stat()
             except FileNotFoundError:
+                # stay: the program may go on with the file that it has, whatever its name is now
+                last = self._new()
                 if last is None:
-                    raise  # but stay: the program may go on with the file that it has, whatever its name is now
+                    raise
                 return last
-            if not moved:
+            last = self._new()
+            if os.path.samestat(there, os.fstat(self._descriptor)):
                 return last
-            last = self._new() or last  # what came between the two looks; nothing more will
             self._release()
         self._descriptor = open_regular(self._file)
         return self._new() or last
@@ -101,12 +102,10 @@ class LinesReader:
 
     def _whole(self, content: bytes) -> bytes:
         """The whole lines of `content`, which begins at `_position`; what follows them is read again the next time."""
-        whole, end, rest = content.rpartition(b"\n")
+        whole, end, _ = content.rpartition(b"\n")
         self._position += len(whole) + len(end)
         if self._inside and end:
             whole, self._inside = whole.partition(b"\n")[2], False
-        if len(rest) > LONGEST_LINE:
-            self._position, self._inside = self._position + len(rest), True
         return whole
 
 

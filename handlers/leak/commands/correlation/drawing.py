@@ -1,6 +1,7 @@
 """Turns figures into SVG and PNG, the same bytes for the same recording; matplotlib is imported for this alone."""
 
 import io
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -70,6 +71,8 @@ def need_matplotlib() -> None:
 
     :raises NoMatplotlib: it is not installed, or broken.
     """
+    # that it looks for fonts the first time, and where it keeps what it found, is nobody's trouble
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         import matplotlib.figure  # noqa: F401 (its compiled parts may be missing)
     except ImportError as error:

@@ -40,19 +40,24 @@ class Detector:
 
     def observe(self, sample: Mapping[str, Any]) -> list[Alarm]:
         """What is confirmed, and, as information only, what is suspected."""
-        levels = {
-            resource: sample[column] * unit
-            for column, (resource, unit) in COLUMNS.items()
-            if sample[column] is not None
-        }
-        counts = {name: value for name, value in sample["calls"].items() if value is not None}
-        gauges = {name: value for name, value in sample["gauges"].items() if value is not None}
-        verdicts = self._subject.observe(sample["t_s"], levels, counts, gauges)
-        return [_alarm(verdict) for verdict in verdicts if verdict.stage in ("suspected", "confirmed")]
+        verdicts = self._subject.observe(*observation(sample))
+        return [alarm(verdict) for verdict in verdicts if verdict.stage in ("suspected", "confirmed")]
 
 
-def _alarm(verdict: Verdict) -> Alarm:
-    """Address space is no leak of its own: never more than information."""
+def observation(
+    sample: Mapping[str, Any],
+) -> tuple[float, dict[Resource, float], dict[str, float], dict[str, float]]:
+    """A sample in the engine's units: time, levels, counters, gauges; without what was not measured."""
+    levels = {
+        resource: sample[column] * unit for column, (resource, unit) in COLUMNS.items() if sample[column] is not None
+    }
+    counts = {name: value for name, value in sample["calls"].items() if value is not None}
+    gauges = {name: value for name, value in sample["gauges"].items() if value is not None}
+    return sample["t_s"], levels, counts, gauges
+
+
+def alarm(verdict: Verdict) -> Alarm:
+    """A verdict in the contract's words; address space is no leak of its own, and never more than information."""
     unit, cause, rate = UNITS[verdict.resource], verdict.cause, verdict.rate_per_s
     counts = verdict.stage == "confirmed" and verdict.resource != "vms"
     return {

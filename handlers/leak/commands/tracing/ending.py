@@ -1,15 +1,25 @@
-"""How a process ended, as far as it can be known: its parent is told, others only see that it is gone."""
+"""How a process ended: its parent is told, and by a recent kernel others, too; else they only see that it is gone."""
 
+import fcntl
 import os
 import re
 import signal
+import struct
 from typing import Final
 
 from msgspec import Struct
 
+#: The ioctl PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux 6.15, include/uapi/linux/pidfd.h): the first version of struct
+#: pidfd_info, a mask in front and the wait status at the end.
+_GET_INFO: Final = 0xC040_FF0B
+_INFO_BYTES: Final = 64
+_INFO_EXIT: Final = 1 << 3
 #: The kernel refuses (EINVAL) to give a record of its log to a smaller buffer than it needs.
 _RECORD_BYTES: Final = 8192
 _MOST_RECORDS: Final = 100_000
+#: `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT`; its clock is not ours to the millisecond.
+_RECORD: Final = re.compile(rb"\d+,\d+,(?P<us>\d+),")
+_CLOCK_SLACK_S: Final = 5.0
 
 
 class Ending(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -20,8 +30,8 @@ class Ending(Struct, frozen=True, kw_only=True, omit_defaults=True):
     signal: str = ""
 
 
-def of_child(pid: int, returncode: int, kernel_log: str = "/dev/kmsg") -> Ending:
-    """How a child ended, by what its parent is told: an exit code, or minus the number of a signal."""
+def ending(pid: int, returncode: int, since_s: float, kernel_log: str = "/dev/kmsg") -> Ending:
+    """How a process ended that was there at `since_s` (CLOCK_MONOTONIC): an exit code, or minus a signal's number."""
     if returncode >= 0:
         return Ending(text=f"ended with exit code {returncode}", exit_code=returncode)
     try:
@@ -29,23 +39,35 @@ def of_child(pid: int, returncode: int, kernel_log: str = "/dev/kmsg") -> Ending
     except ValueError:
         name = f"signal {-returncode}"
     text = f"was killed by {name}"
-    if -returncode == signal.SIGKILL and out_of_memory(pid, kernel_log):
+    if -returncode == signal.SIGKILL and out_of_memory(pid, since_s, kernel_log):
         text += ": the kernel ran out of memory and chose it"
     return Ending(text=text, signal=name)
 
 
-def of_stranger(pid: int, successor: str, kernel_log: str = "/dev/kmsg") -> Ending:
-    """How a process ended that is no child of ours; `successor` is the name of whoever has its pid now, or empty."""
-    if out_of_memory(pid, kernel_log):
-        return Ending(text="was killed: the kernel ran out of memory and chose it", signal="SIGKILL")
-    reused = f"; its pid belongs to another process now ({successor}), which is not traced" if successor else ""
-    return Ending(text=f"ended; how, only its parent is told{reused}")
+def unknown_ending(pid: int, since_s: float, kernel_log: str = "/dev/kmsg") -> Ending:
+    """The same where nobody told us."""
+    if out_of_memory(pid, since_s, kernel_log):
+        return ending(pid, -signal.SIGKILL, since_s, kernel_log)
+    return Ending(text="ended; how, only its parent is told")
 
 
-def out_of_memory(pid: int, kernel_log: str) -> bool:
+def exit_of_stranger(pidfd: int) -> int | None:
+    """What `ending` takes, once its parent was told; None: not yet, or never by this kernel."""
+    info = bytearray(_INFO_BYTES)
+    struct.pack_into("=Q", info, 0, _INFO_EXIT)
+    try:
+        fcntl.ioctl(pidfd, _GET_INFO, info)
+    except OSError:
+        return None
+    if not struct.unpack_from("=Q", info)[0] & _INFO_EXIT:
+        return None
+    return os.waitstatus_to_exitcode(struct.unpack_from("=i", info, _INFO_BYTES - 4)[0])
+
+
+def out_of_memory(pid: int, since_s: float, kernel_log: str) -> bool:
     """Whether the kernel's log says that it killed this process for memory; False where it may not be read.
 
-    The last death of that pid counts.
+    What it said before `since_s` was of another process with that pid.
     """
     killed = re.compile(rb"Killed process %d[ ,]" % pid)
     try:
@@ -60,7 +82,8 @@ def out_of_memory(pid: int, kernel_log: str) -> bool:
                 continue  # a record was overwritten before we came to it; the next one is there
             if not record:
                 break
-            if killed.search(record):
+            said = _RECORD.match(record)
+            if said and int(said["us"]) / 1e6 >= since_s - _CLOCK_SLACK_S and killed.search(record):
                 return True
     except OSError:
         return False  # EAGAIN: its end

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from handlers.leak.commands.tracing.child import Child
 from handlers.leak.commands.tracing.csvfile import TraceFile
-from handlers.leak.commands.tracing.ending import Ending, of_child, of_stranger
+from handlers.leak.commands.tracing.ending import Ending, ending, exit_of_stranger, unknown_ending
 from handlers.leak.commands.tracing.progress import Progress
 from handlers.leak.commands.tracing.tallies import Tallies, Teller
 from handlers.leak.commands.tracing.tracer import Traced, Tracer
@@ -26,6 +27,9 @@ from supervisor.command import CounterSource, FlyballError, ProcessTree, SystemC
 
 #: How long a command may take to end after SIGTERM.
 _PATIENCE_S: Final = 10.0
+#: How often, and with what time between, we ask how a process ended whose parent may not have asked yet.
+_TRIES: Final = 20
+_TRY_S: Final = 0.05
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -72,7 +76,9 @@ async def trace(plan: Plan, file: TraceFile, progress: Progress) -> Result:
 async def _trace(
     plan: Plan, pid: int, child: Child | None, file: TraceFile, progress: Progress, stop: asyncio.Event
 ) -> Result:
-    with _end_of(pid, stop):
+    clock = SystemClock()
+    began_s = clock.monotonic()
+    with _end_of(pid, stop) as pidfd:
         try:
             tree = ProcessTree(pid)
         except FlyballError:
@@ -80,25 +86,38 @@ async def _trace(
                 raise
             # so short a life is not an error of the command's
             code = await asyncio.to_thread(_end, child)
-            return _result(pid, None, of_child(pid, code), code, Traced(ended=True), {})
+            return _result(pid, None, ending(pid, code, began_s), code, Traced(ended=True), {})
         subject = Subject(Settings())
         tellers: Sequence[Teller] = plan.sources if child is None else (child, *plan.sources)
         tallies, vram = Tallies(tellers, progress.say), Vram(plan.interval_s)
-        tracer = Tracer(tree, subject, file, tallies, vram, progress, SystemClock())
+        tracer = Tracer(tree, subject, file, tallies, vram, progress, clock)
         async with _background(progress.say, vram.run, *(source.run for source in plan.sources)):
             await tracer.run(plan.interval_s, plan.duration_s, stop, unread=plan.pid is not None)
-    progress.clear()
-    seen = tracer.seen
-    if child is not None:
-        over = not seen.ended and not stop.is_set()
-        code = await asyncio.to_thread(_end, child, at_once=over)
-        ending = of_child(pid, code)
-        if over and ending.signal:
-            ending = Ending(text=f"{ending.text} at the end of --duration", signal=ending.signal)
-        return _result(pid, tree, ending, code, seen, subject.verdicts)
-    if tree.look() is None:
-        return _result(pid, tree, of_stranger(pid, tree.successor()), 0, seen, subject.verdicts)
-    return _result(pid, tree, Ending(text="still runs"), 0, seen, subject.verdicts)
+        progress.clear()
+        if child is None:
+            found, code = await _parting(tree, pidfd, began_s), 0
+        else:
+            over = not tracer.seen.ended and not stop.is_set()
+            code = await asyncio.to_thread(_end, child, at_once=over)
+            found = ending(pid, code, began_s)
+            if over and found.signal:
+                found = replace(found, text=f"{found.text} at the end of --duration")
+    return _result(pid, tree, found, code, tracer.seen, subject.verdicts)
+
+
+async def _parting(tree: ProcessTree, pidfd: int, began_s: float) -> Ending:
+    """How a process that is no child of ours ended, if it did."""
+    if tree.look() is not None:
+        return Ending(text="still runs")
+    tries = 0
+    while (code := exit_of_stranger(pidfd)) is None and tries < _TRIES:
+        tries += 1
+        await asyncio.sleep(_TRY_S)  # its parent has not asked yet
+    found = unknown_ending(tree.pid, began_s) if code is None else ending(tree.pid, code, began_s)
+    successor = tree.successor()
+    if not successor:
+        return found
+    return replace(found, text=f"{found.text}; its pid belongs to another process now ({successor}), not traced")
 
 
 def _result(
@@ -182,15 +201,18 @@ def _signals(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[
 
 
 @contextmanager
-def _end_of(pid: int, stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` when the process ends; where the kernel cannot tell at once, the next look finds it gone."""
+def _end_of(pid: int, stop: asyncio.Event) -> Iterator[int]:
+    """Set `stop` when the process ends; gives a pidfd.
+
+    Where the kernel has none (-1), or there is no such process, the next look finds it gone.
+    """
     try:
         descriptor = os.pidfd_open(pid)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):
             why = "it is one of its other threads"
             raise FlyballError(f"{pid} is no process", why=why, hint=f"See Tgid in /proc/{pid}/status") from error
-        yield
+        yield -1
         return
     loop = asyncio.get_running_loop()
 
@@ -200,7 +222,7 @@ def _end_of(pid: int, stop: asyncio.Event) -> Iterator[None]:
 
     loop.add_reader(descriptor, ended)
     try:
-        yield
+        yield descriptor
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)

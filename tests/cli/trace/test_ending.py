@@ -144,9 +144,8 @@ def on_a_terminal(words: list[str], after: bytes, keys: bytes) -> tuple[bytes, i
 
 def test_what_a_command_leaves_behind_does_not_hold_the_trace_up(trace: Trace) -> None:
     """It inherits standard error and lives on."""
-    ran = trace.run(
-        "--interval", "0.1", "--output", str(trace.file), "--", "sh", "-c", "sleep 40 >&- & sleep 0.4; echo $!"
-    )
+    words = ["sh", "-c", "sleep 40 >&- & sleep 0.4; echo $!"]
+    ran = trace.run("--interval", "0.1", "--output", str(trace.file), "--", *words)
     assert ran.returncode == 0
     assert Path(f"/proc/{int(ran.stdout)}/comm").read_text() == "sleep\n"
     os.kill(int(ran.stdout), signal.SIGKILL)
@@ -231,7 +230,7 @@ def test_a_thread_is_not_a_process(trace: Trace, stranger: subprocess.Popen[str]
 
 
 def test_the_kernels_log_tells_who_was_chosen(tmp_path: Path) -> None:
-    """As a real record looked (shortened); a pid that begins alike is another one, and so was the same one long before."""
+    """As a real record looked (shortened); a pid that begins alike is another's, and so was the same one before."""
     log = tmp_path / "kmsg"
     log.write_text(
         "3,882,90000100,-;Memory cgroup out of memory: Killed process 4711 (python3) total-vm:1056256kB, anon-rss:1kB\n"

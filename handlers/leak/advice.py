@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from handlers.leak import units
-from handlers.leak.evidence import grown
+from handlers.leak.evidence import grown, named
 from handlers.leak.wording import a_driver, driver
 from schemas.leak import Evidence, Resource, Verdict
 from schemas.workload import Growing
@@ -20,7 +20,7 @@ def objects(resource: Resource, before: Evidence | None, after: Evidence | None)
         return ()
     found: list[str] = []
     if resource == "threads":
-        found += _counted("thread", None if before is None else before.threads, after.threads)
+        found += _counted("thread", None if before is None else named(before), named(after))
     elif resource == "handles":
         found += _counted("", None if before is None else before.handles, after.handles)
     else:
@@ -31,7 +31,7 @@ def objects(resource: Resource, before: Evidence | None, after: Evidence | None)
             if one.size_bytes > 0
         ]
         if before is not None:
-            found += _counted("thread", before.threads, after.threads, only_grown=True)
+            found += _counted("thread", named(before), named(after), only_grown=True)
             found += _counted("", before.handles, after.handles, only_grown=True)
     return tuple(found[:MOST])
 
@@ -80,8 +80,8 @@ def _sentences(verdict: Verdict, before: Evidence | None, after: Evidence | None
 def _on_threads(before: Evidence | None, after: Evidence | None) -> Iterator[str]:
     if after is None or not after.threads:
         return
-    more = grown(before.threads, after.threads) if before is not None else {}
-    name, count = next(iter(more.items() or after.threads.items()))
+    more = grown(named(before), named(after)) if before is not None else {}
+    name, count = next(iter(more.items() or named(after).items()))
     what = f"{count} more threads" if more else f"{count} threads"
     yield f"{what} are called {name!r}: find who starts them, and end or pool them."
 

@@ -38,6 +38,12 @@ def lives(pid: int, start_time_s: float) -> bool:
     return abs(int(fields[19]) / os.sysconf("SC_CLK_TCK") - start_time_s) <= SAME_START_S
 
 
+def is_own_child(pid: int) -> bool:
+    """Whether we started the process ourselves, such as our bus and the readers of the cards."""
+    fields = (_read(_PROC / str(pid) / "stat") or b"").rpartition(b")")[2].split()
+    return len(fields) > 1 and fields[1].isdigit() and int(fields[1]) == os.getpid()
+
+
 def limits(pid: int, resource: Resource, *, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> list[Limit]:
     """What limits a process's memory, address space, threads or handles, apart from the host's memory and the cards.
 

@@ -1,11 +1,16 @@
 """Evidence in two parts as one, and what has grown from one look to the next."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import fields
 
 from schemas.leak import Evidence
+
+#: A thread in a dump of py-spy, with the name that Python gave it; how many were like it is not said.
+_THREAD: Final = re.compile(r'^Thread \S+ \([^)]*\): "([^"\n]+)"', re.MULTILINE)
 
 
 def merged(one: Evidence | None, other: Evidence) -> Evidence:
@@ -27,3 +32,10 @@ def grown(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]
     """What is there more of, the most grown first."""
     more = {name: count - before.get(name, 0) for name, count in after.items()}
     return dict(sorted(((name, count) for name, count in more.items() if count > 0), key=lambda item: -item[1]))
+
+
+def named(evidence: Evidence) -> dict[str, int]:
+    """The threads by name: as Python calls them where the kernel has but one name for all, as before Python 3.14."""
+    if len(evidence.threads) == 1 and (names := Counter(_THREAD.findall(evidence.stacks))):
+        return dict(names.most_common())
+    return evidence.threads

@@ -86,15 +86,21 @@ def begin(
     return said, None if kind == "restart" else _demand(name, standing, settings)
 
 
-def over(reactions: Reactions, leak: Leak) -> list[Withdrawal]:
-    """A leak is over: so is what was done about it alone."""
-    withdrawn: list[Withdrawal] = []
-    for name, one in list(reactions.standing.items()):
-        if leak.id in one.leaks:
-            one.leaks.remove(leak.id)
-            if not one.leaks:
-                withdrawn += _end(reactions, name)
-    return withdrawn
+def over(reactions: Reactions, leak: Leak) -> tuple[list[Withdrawal], str]:
+    """A leak is over: so is what was done about it alone; also says so, unless more is known of it already."""
+    name = leak.who.workload
+    reaction = reactions.standing.get(name)
+    if reaction is None or leak.id not in reaction.leaks:
+        return [], ""
+    reaction.leaks.remove(leak.id)
+    if reaction.leaks:
+        return [], f"what is done about {name} goes on, since it leaks more" if reaction.kind != "restart" else ""
+    said = {
+        "throttle": f"{name} is not asked to slow down any more",
+        "cleanup": f"{name} is not asked to clean up any more",
+        "restart": "" if reaction.asked else f"the restart of {name} is not waited for any more",
+    }
+    return _end(reactions, name), said[reaction.kind]
 
 
 def expire(reactions: Reactions, now_s: float, settings: Settings) -> list[Withdrawal]:

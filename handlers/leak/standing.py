@@ -12,6 +12,15 @@ from schemas.workload import Seconds
 Said = Literal["suspected", "confirmed", "cleared"]
 #: Stages of a growth that is taken for a leak.
 GROWS: Final = ("suspected", "confirmed")
+#: A look into a process serves all its leaks that are told within this time.
+SHARED_S: Final = 5.0
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A request for evidence."""
+
+    stage: Literal["suspected", "confirmed"]
+    at_s: Seconds
 
 
 class Leak(Struct, kw_only=True):
@@ -24,8 +33,8 @@ class Leak(Struct, kw_only=True):
     verdict: Verdict
     level: float | None = None
     said_s: Seconds
-    #: id of the command for evidence → the stage at which it was asked
-    asked: dict[str, Literal["suspected", "confirmed"]] = {}
+    #: what evidence was asked for, by the command's id
+    asked: dict[str, Asked] = {}
     suspicion: Evidence | None = None
     confirmation: Evidence | None = None
     reaction: str = ""
@@ -107,17 +116,34 @@ def debounce(standing: Standing, leak: Leak, until_s: float, now_s: float) -> No
     standing.quiet_until_s[leak.id] = until_s
 
 
-def add_evidence(standing: Standing, evidence: Evidence) -> Leak | None:
-    """Evidence has come, whole or one of two parts; the leak that it is of, None where nobody here asked for it."""
+def asks(standing: Standing, leak: Leak, id: str, now_s: float) -> bool:
+    """Whether the leak needs a look of its own, which then bears this id; one just asked for in the process will do."""
+    for other in standing.of(leak.who.key):
+        for command, asked in other.asked.items():
+            if not 0 <= now_s - asked.at_s <= SHARED_S:
+                continue
+            if command not in leak.asked:
+                leak.asked[command] = Asked(stage=leak.stage, at_s=asked.at_s)
+                for evidence in (other.suspicion, other.confirmation):
+                    if evidence is not None and evidence.command == command:
+                        _add(leak, evidence)
+            return False
+    leak.asked[id] = Asked(stage=leak.stage, at_s=now_s)
+    return True
+
+
+def add_evidence(standing: Standing, evidence: Evidence) -> None:
+    """Evidence has come, whole or one of two parts, for whoever asked for it."""
     for leak in standing.leaks.values():
-        stage = leak.asked.get(evidence.command)
-        if stage == "suspected":
-            leak.suspicion = merged(leak.suspicion, evidence)
-        elif stage == "confirmed":
-            leak.confirmation = merged(leak.confirmation, evidence)
-        if stage:
-            return leak
-    return None
+        if evidence.command in leak.asked:
+            _add(leak, evidence)
+
+
+def _add(leak: Leak, evidence: Evidence) -> None:
+    if leak.asked[evidence.command].stage == "suspected":
+        leak.suspicion = merged(leak.suspicion, evidence)
+    else:
+        leak.confirmation = merged(leak.confirmation, evidence)
 
 
 def _end(standing: Standing, leak: Leak) -> Leak:

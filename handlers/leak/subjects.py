@@ -4,7 +4,7 @@ Memory is what is anonymous: mapped files are the kernel's to drop, and a data b
 look like a leak. Shared memory that leaks shows in the address space (vms), and in the evidence.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -20,6 +20,8 @@ from schemas.workload import Pid, Seconds
 MISSING_SAMPLES: Final = 3
 #: … and again each time so many have passed.
 _LOOK_AGAIN: Final = 60
+#: Our own bus fills up with ten minutes of samples, which is no leak: what we start is watched from then on.
+FILLS_S: Final = 900.0
 #: A larger snapshot would hold up everybody: what is steady then starts anew.
 LARGEST_SNAPSHOT: Final = 16 << 20
 
@@ -49,13 +51,14 @@ class Who(Struct, frozen=True, kw_only=True):
 class Watched:
     """A process or card under watch."""
 
-    __slots__ = ("cpu_seconds", "levels", "looks", "missing", "seen_s", "subject", "who")
+    __slots__ = ("cpu_seconds", "fed_from_s", "levels", "looks", "missing", "seen_s", "subject", "who")
 
     def __init__(self, who: Who, subject: Subject) -> None:
         """`seen_s` is on the sampler's clock; `missing` counts full samples without it, `looks` how often we looked."""
         self.who = who
         self.subject = subject
         self.seen_s = 0.0
+        self.fed_from_s = 0.0
         self.missing = 0
         self.looks = 0
         self.levels: Mapping[Resource, float] = {}
@@ -76,7 +79,9 @@ Change = tuple[Watched, Verdict]
 class Subjects:
     """All that are watched, at most `settings.subjects`."""
 
-    def __init__(self, settings: Settings, subject: type[Subject]) -> None:
+    def __init__(self, settings: Settings, subject: type[Subject], is_own_child: Callable[[int], bool]) -> None:
+        """`is_own_child` tells whether a process is one that we started."""
+        self._is_own_child = is_own_child
         self.settings = settings
         self._kind = subject
         self._processes: dict[int, Watched] = {}
@@ -122,11 +127,14 @@ class Subjects:
                     elif self._is_full():
                         continue
                     watched = self._processes[process.pid] = Watched(_who(process), self._kind(self.settings))
+                    if self._is_own_child(process.pid):
+                        watched.fed_from_s = t_s + FILLS_S
                 elif watched.who.workload != process.workload or watched.who.process != process.name:
                     watched.who = _who(process)
                 watched.seen_s, watched.missing, watched.looks = t_s, 0, 0
                 watched.cpu_seconds = process.cpu_seconds
-                self._feed(watched, t_s, _levels(process, vram), counting.of_process(process), changes)
+                if t_s >= watched.fed_from_s:
+                    self._feed(watched, t_s, _levels(process, vram), counting.of_process(process), changes)
             for watched in self._processes.values():
                 if watched.seen_s < t_s:
                     watched.missing += 1

@@ -3,7 +3,7 @@
 from typing import Final
 
 from handlers.leak.report import report
-from handlers.leak.standing import Leak, Said
+from handlers.leak.standing import Leak, Said, Standing, asks
 from handlers.leak.units import rfc3339
 from handlers.leak.wording import Wall, sentence
 from schemas.command import Command
@@ -36,12 +36,11 @@ class Telling:
         text = sentence(said, leak, known, wall, why)
         self._events.append(Draft(f"flyball.leak.{said}", leak.who.workload or leak.who.leak, text, told))
 
-    def ask_evidence(self, leak: Leak) -> None:
+    def ask_evidence(self, leak: Leak, standing: Standing, now_s: float) -> None:
         """Have somebody look into the process; the answer bears the command's id, which is the same in every replay."""
-        if not leak.who.pid:
-            return
         id = self._id(f"{leak.id}/{leak.said_s}/evidence/{leak.stage}")
-        leak.asked[id] = leak.stage
+        if not leak.who.pid or not asks(standing, leak, id, now_s):
+            return
         arguments: dict[str, object] = {
             "pid": leak.who.pid, "start_time_s": leak.who.start_time_s, "resource": leak.resource,
             "workload": leak.who.workload,

@@ -53,7 +53,7 @@ class Watch:
         #: the sampler's clock + this is Unix time
         self._wall_offset_s = 0.0
         self._forecast_s = 0.0
-        self.subjects = Subjects(settings, subject)
+        self.subjects = Subjects(settings, subject, effects.is_own_child)
 
     def wall(self, at_s: float) -> float:
         """Unix time of a time of the sampler's."""
@@ -125,7 +125,7 @@ class Watch:
 
         :raises ValueError: a subject is damaged, or of another version.
         """
-        subjects = Subjects(self.settings, self._kind)
+        subjects = Subjects(self.settings, self._kind, effects.is_own_child)
         subjects.unpack(state.subjects)
         self.subjects, self.standing, self.reactions = subjects, state.standing, state.reactions
         self.counting = Counting(state.counted)
@@ -150,7 +150,7 @@ class Watch:
             leak.reaction, demand = reactions.begin(self.reactions, self._declared, leak, now_s, self.settings)
             telling.demands += [demand] if demand else []
         telling.say(said, leak, outlook(leak, sample, look=not telling.context.replaying), self.wall)
-        telling.ask_evidence(leak)
+        telling.ask_evidence(leak, self.standing, now_s)
 
     def _take_held(self, sample: Sample, telling: Telling) -> None:
         """What was not said when it began may be by now."""
@@ -187,13 +187,19 @@ class Watch:
             self._clear(leak, telling, why)
 
     def _clear(self, leak: Leak, telling: Telling, why: str = "") -> None:
-        telling.demands += reactions.over(self.reactions, leak)
+        withdrawn, said = reactions.over(self.reactions, leak)
+        telling.demands += withdrawn
+        leak.reaction = said or leak.reaction
         telling.say("cleared", leak, None, self.wall, why)
 
     def _start_anew(self, boot_id: str, why: str, telling: Telling) -> None:
         for leak in list(self.standing.leaks.values()):
             self._clear(leak, telling, why)
-        self._boot_id, self.subjects, self.standing = boot_id, Subjects(self.settings, self._kind), Standing()
+        self._boot_id, self.subjects, self.standing = (
+            boot_id,
+            Subjects(self.settings, self._kind, effects.is_own_child),
+            Standing(),
+        )
 
     def _watch_for_quiet(self, sample: Sample, telling: Telling) -> None:
         waiting = self.reactions.waiting()

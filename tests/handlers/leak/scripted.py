@@ -134,9 +134,9 @@ class Fed:
         assert decisions != Decisions()
         return decisions or Decisions()
 
-    def reborn(self) -> None:
-        """The same after a restart of the supervisor."""
-        state = self.handler.snapshot()
+    def reborn(self, stored: bytes = b"") -> None:
+        """The same after a restart of the supervisor, from what it stored last: now, unless it is given."""
+        state = stored or self.handler.snapshot()
         self.handler = LeakWatch(Settings(), self.declared, self.subject)
         self.handler.restore(state)
 

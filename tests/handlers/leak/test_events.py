@@ -203,6 +203,35 @@ def test_evidence_is_asked_for_and_stands_in_what_is_said_next() -> None:
     assert last.suspected_objects == ("thread worker: 130 (+40)",)
 
 
+def test_one_look_serves_all_that_is_told_of_a_process_at_a_time() -> None:
+    fed = Fed()
+    fed.say(1000.0, verdict("suspected", "threads"))
+    fed.say(1000.0, verdict("suspected", "rss"))
+    fed.say(1003.0, verdict("suspected", "handles"))
+    fed.say(1040.0, verdict("confirmed", "handles"))
+    (command,) = commands(fed.see(1000.0), "evidence")
+    fed.hear(1001.0, "flyball.evidence.gathered", _evidence(command.id, threads={"worker": 90}))
+    assert not commands(fed.see(1003.0), "evidence")
+    (again,) = commands(fed.see(1040.0), "evidence")
+    assert again.id != command.id
+    fed.say(1041.0, verdict("steady", "rss"))
+    fed.say(1041.0, verdict("steady", "handles"))
+    both = reports(fed.see(1041.0))
+    assert [one.evidence is not None and one.evidence.threads for one in both] == [{"worker": 90}, {"worker": 90}]
+
+
+def test_threads_that_the_kernel_calls_alike_are_called_as_python_does() -> None:
+    fed = Fed()
+    fed.say(1000.0, verdict("suspected"))
+    (command,) = commands(fed.see(1000.0), "evidence")
+    stacks = 'Thread 1 (idle): "MainThread"\n    f (a.py:1)\n' + 'Thread 0x7F (idle): "reader"\n    g (a.py:2)\n' * 3
+    fed.hear(1001.0, "flyball.evidence.gathered", _evidence(command.id, threads={"python": 4}, stacks=stacks))
+    fed.say(1060.0, verdict("confirmed"))
+    (one,) = reports(fed.see(1060.0))
+    assert one.suspected_objects == ("thread reader: 3", "thread MainThread: 1")
+    assert any("3 threads are called 'reader'" in each for each in one.recommendations)
+
+
 @pytest.mark.parametrize(
     ("resource", "evidence", "advice"),
     [

@@ -1,6 +1,7 @@
 """What each process and card is fed with, and who is remembered."""
 
 import os
+import subprocess
 from pathlib import Path
 
 from handlers.leak import effects
@@ -112,6 +113,18 @@ def test_processes_that_were_not_read_are_not_missed() -> None:
         fed.see(float(second), process(pid=1), unread=("processes",))
     assert [t_s for t_s, *_ in Scripted.fed] == [1000.0]
     assert _leaks(fed).watched == 1
+
+
+def test_what_we_started_ourselves_is_watched_once_it_had_time_to_fill() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        fed = Fed()
+        for second in (1000.0, 1899.0, 1900.0):
+            fed.see(second, process(pid=child.pid))
+        assert [t_s for t_s, *_ in Scripted.fed] == [1900.0]
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_who_ended_is_forgotten_and_who_only_fell_out_of_the_largest_is_not() -> None:

@@ -42,7 +42,9 @@ def test_throttling_stands_until_the_leak_is_over() -> None:
     fed.reborn()
     assert fed.handler.demands() == [demand]
     fed.say(1500.0, verdict("steady"))
-    assert fed.see(1500.0).demands == [Withdrawal("leak", f"workload.{NAME}")]
+    over = fed.see(1500.0)
+    assert over.demands == [Withdrawal("leak", f"workload.{NAME}")]
+    assert told(over)[0][1].endswith(f"{NAME} is not asked to slow down any more")
     assert fed.handler.demands() == []
 
 

@@ -67,3 +67,9 @@ def test_a_hole_is_no_change(reading: Read) -> None:
 def test_the_longest_lag_is_kept(reading: Read) -> None:
     noise = RANDOM.normal(size=ROWS + 40).cumsum() + 500
     assert between(recorded(reading, {"rss_mb": noise[40:], "threads": noise[:-40]}), "rss", "threads").lag_s is None
+
+
+def test_one_coincidence_is_no_lag(reading: Read) -> None:
+    rows = np.arange(ROWS)
+    jumps = {"threads": 20 + 90 * (rows >= 100) + rows % 2, "rss_mb": 50 + 900 * (rows >= 112) + rows % 3}
+    assert between(recorded(reading, jumps), "rss", "threads").lag_s is None

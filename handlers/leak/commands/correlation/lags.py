@@ -85,8 +85,9 @@ def _scaled(values: Numbers) -> Numbers:
 
 
 class _Changes(Struct, frozen=True):
-    """The changes of one column on the even grid, in the frequency domain, and their number; 0 stands for unknown."""
+    """The changes of one column on the even grid, as such and in the frequency domain; 0 where unknown, else `n`."""
 
+    changes: Numbers
     spectrum: NDArray[np.complex128]
     norm: float
     n: int
@@ -108,7 +109,9 @@ def _transformed(recording: Recording, chosen: list[str]) -> tuple[float, dict[s
         changes[_across_a_hole(grid, times[measured], 5 * max(grid_s, recording.step_s))] = np.nan
         known = ~np.isnan(changes)
         changes = np.where(known, changes - (changes[known].mean() if known.any() else 0.0), 0.0)
-        found[key] = _Changes(np.fft.rfft(changes, padded), float(np.sqrt(changes @ changes)), int(known.sum()), padded)
+        found[key] = _Changes(
+            changes, np.fft.rfft(changes, padded), float(np.sqrt(changes @ changes)), int(known.sum()), padded
+        )
     return grid_s, found
 
 
@@ -133,8 +136,15 @@ def _lag(a: _Changes, b: _Changes, grid_s: float, max_lag_s: float) -> tuple[flo
     best = int(np.argmax(np.abs(at) - 1e-9 * np.abs(lags)))
     strongest = float(np.clip(at[best], -1, 1))
     # the best of many lags is high by chance: a bound for all of them together, at 1 %
-    if abs(strongest) < np.sqrt(2 * np.log(len(lags) / 0.01) / n):
-        return now, None, None
-    if abs(strongest) < abs(now) + _BETTER:
-        return now, 0.0, now
-    return now, float(lags[best]) * grid_s, strongest
+    bound = float(2 * np.log(len(lags) / 0.01))
+    lag = int(lags[best])
+    if lag and abs(strongest) >= abs(now) + _BETTER and _coincidences(a.changes, b.changes, lag) >= bound:
+        return now, lag * grid_s, strongest
+    return (now, 0.0, now) if now * now * n >= bound else (now, None, None)
+
+
+def _coincidences(a: Numbers, b: Numbers, lag: int) -> float:
+    """How many equal coincidences the likeness at a lag is worth: that of one large step of each is worth one."""
+    products = a[: len(a) - lag] * b[lag:] if lag > 0 else a[-lag:] * b[: len(b) + lag]
+    size = float(products @ products)
+    return float(products.sum()) ** 2 / size if size > 0 else 0.0

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from handlers.leak.commands.correlation import wording
+from handlers.leak.commands.correlation.cells import Numbers
 from handlers.leak.commands.correlation.columns import MEMORY
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.commands.correlation.report import Report
@@ -16,6 +17,8 @@ from handlers.leak.commands.correlation.tables import counters_that_tell, scale
 from handlers.leak.commands.correlation.timeline import COLOURS
 
 _POINTS: Final = 1500
+#: Points that correlate less have no line.
+_IN_LINE: Final = 0.7
 _MOST_COLUMNS: Final = 14
 _INCHES: Final = 11.5
 
@@ -84,7 +87,7 @@ def _scatter(axis: Axes, x: str, y: str, recording: Recording, report: Report) -
     points = axis.scatter(xs[::every], ys[::every], c=recording.times[::every], cmap="cool", s=16, linewidths=0)
     since = _since(x, y, recording, report)
     fitted = (recording.times >= since) & ~np.isnan(xs) & ~np.isnan(ys)
-    if fitted.sum() >= 3 and np.ptp(xs[fitted]) > 0:
+    if _in_line(xs[fitted], ys[fitted]):
         slope, intercept = np.polyfit(xs[fitted], ys[fitted], 1)
         ends = np.array([xs[fitted].min(), xs[fitted].max()])
         unit = " MB" if y in MEMORY else f" {y}"
@@ -100,6 +103,13 @@ def _scatter(axis: Axes, x: str, y: str, recording: Recording, report: Report) -
     axis.set_xlabel("threads" if x == "threads" else f"calls of {wording.name(x, 40)}")
     axis.set_ylabel(f"{wording.title(y)} (MB)" if y in MEMORY else wording.title(y))
     return points
+
+
+def _in_line(xs: Numbers, ys: Numbers) -> bool:
+    """Whether a line says anything."""
+    if len(xs) < 3 or not np.ptp(xs) or not np.ptp(ys):
+        return False
+    return abs(float(np.corrcoef(xs, ys)[0, 1])) >= _IN_LINE
 
 
 def _since(x: str, y: str, recording: Recording, report: Report) -> float:

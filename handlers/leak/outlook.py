@@ -2,8 +2,8 @@
 
 from handlers.leak import effects
 from handlers.leak.forecast import Limit, exhaustion
+from handlers.leak.measured import cards_of
 from handlers.leak.standing import Leak
-from handlers.leak.subjects import cards_of
 from schemas.leak import Exhaustion
 from schemas.sample import Gpu, Sample
 

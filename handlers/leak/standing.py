@@ -5,7 +5,7 @@ from typing import Final, Literal
 from msgspec import Struct, field
 
 from handlers.leak.evidence import merged
-from handlers.leak.subjects import Who
+from handlers.leak.measured import Who
 from schemas.leak import Evidence, Resource, Verdict
 from schemas.workload import Seconds
 

@@ -1,20 +1,18 @@
-"""The processes and cards that are watched: feeds each full sample into them, and knows which are gone.
-
-Memory is what is anonymous: mapped files are the kernel's to drop, and a data base that warms its page cache would
-look like a leak. Shared memory that leaks shows in the address space (vms), and in the evidence.
-"""
+"""The processes and cards that are watched: feeds each full sample into them, and knows which are gone."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
+from handlers.leak import measured
 from handlers.leak.counting import Counting, Tally
+from handlers.leak.measured import Who
 from handlers.leak.policy import Subject
 from handlers.leak.settings import Settings
 from schemas.leak import Resource, Verdict
-from schemas.sample import Gpu, Process, Sample
-from schemas.workload import Pid, Seconds
+from schemas.sample import Sample
+from schemas.workload import Seconds
 
 #: A process that is missing from so many samples in a row is looked for.
 MISSING_SAMPLES: Final = 3
@@ -26,32 +24,10 @@ FILLS_S: Final = 900.0
 LARGEST_SNAPSHOT: Final = 16 << 20
 
 
-class Who(Struct, frozen=True, kw_only=True):
-    """A process, or without a pid the card `gpu`."""
-
-    pid: Pid = 0
-    start_time_s: Seconds = 0.0
-    process: str = ""
-    workload: str = ""
-    cgroup: str = ""
-    gpu: str = ""
-    uuid: str = ""
-
-    @property
-    def key(self) -> str:
-        """Identity, over restarts of the supervisor too."""
-        return f"{self.pid}/{self.start_time_s:.2f}" if self.pid else self.uuid
-
-    @property
-    def leak(self) -> str:
-        """What a report calls it."""
-        return f"pid/{self.pid}/{self.start_time_s:.2f}" if self.pid else self.gpu
-
-
 class Watched:
     """A process or card under watch."""
 
-    __slots__ = ("cpu_seconds", "fed_from_s", "levels", "looks", "missing", "seen_s", "subject", "who")
+    __slots__ = ("fed_from_s", "levels", "looks", "missing", "seen_s", "subject", "who")
 
     def __init__(self, who: Who, subject: Subject) -> None:
         """`seen_s` is on the sampler's clock; `missing` counts full samples without it, `looks` how often we looked."""
@@ -62,7 +38,6 @@ class Watched:
         self.missing = 0
         self.looks = 0
         self.levels: Mapping[Resource, float] = {}
-        self.cpu_seconds: float | None = None
 
 
 class Packed(Struct, frozen=True):
@@ -113,45 +88,10 @@ class Subjects:
         """Feed a full sample; returns the verdicts whose stage changed, and those whose pid is another's by now."""
         changes: list[Change] = []
         replaced: list[Watched] = []
-        t_s = sample.monotonic_s
         self.left_out = 0
         if "processes" not in sample.unread:
-            vram = _vram(sample.gpus)
-            for process in sample.processes:
-                if process.vms_bytes == 0:
-                    continue  # it has ended, and nobody has asked for it yet
-                watched = self._processes.get(process.pid)
-                if watched is None or watched.who.start_time_s != process.start_time_s:
-                    if watched is not None:
-                        replaced.append(watched)
-                    elif self._is_full():
-                        continue
-                    watched = self._processes[process.pid] = Watched(_who(process), self._kind(self.settings))
-                    if self._is_own_child(process.pid):
-                        watched.fed_from_s = t_s + FILLS_S
-                elif watched.who.workload != process.workload or watched.who.process != process.name:
-                    watched.who = _who(process)
-                watched.seen_s, watched.missing, watched.looks = t_s, 0, 0
-                watched.cpu_seconds = process.cpu_seconds
-                if t_s >= watched.fed_from_s:
-                    self._feed(watched, t_s, _levels(process, vram), counting.of_process(process), changes)
-            for watched in self._processes.values():
-                if watched.seen_s < t_s:
-                    watched.missing += 1
-        users = _users(sample)
-        for gpu in sample.gpus:
-            if gpu.reading != "fresh" or gpu.memory_used_bytes is None:
-                continue
-            watched = self._cards.get(gpu.uuid)
-            if watched is None:
-                if self._is_full():
-                    continue
-                watched = self._cards[gpu.uuid] = Watched(_card(gpu), self._kind(self.settings))
-            elif watched.who.gpu != f"gpu{gpu.index}":
-                watched.who = _card(gpu)
-            watched.seen_s = t_s
-            tally = counting.of_card(gpu.uuid, users.get(gpu.index, ()))
-            self._feed(watched, t_s, {"vram": float(gpu.memory_used_bytes)}, tally, changes)
+            self._observe_processes(sample, counting, changes, replaced)
+        self._observe_cards(sample, counting, changes)
         return changes, replaced
 
     def to_look_for(self) -> list[Watched]:
@@ -217,59 +157,56 @@ class Subjects:
         for watched in self:
             watched.subject.settings = settings
 
+    def _observe_processes(
+        self, sample: Sample, counting: Counting, changes: list[Change], replaced: list[Watched]
+    ) -> None:
+        t_s = sample.monotonic_s
+        vram = measured.vram(sample.gpus)
+        for process in sample.processes:
+            if process.vms_bytes == 0:
+                continue  # it has ended, and nobody has asked for it yet
+            watched = self._processes.get(process.pid)
+            if watched is None or watched.who.start_time_s != process.start_time_s:
+                if watched is not None:
+                    replaced.append(watched)
+                elif self._is_full():
+                    continue
+                watched = self._processes[process.pid] = Watched(
+                    measured.process_named(process), self._kind(self.settings)
+                )
+                if self._is_own_child(process.pid):
+                    watched.fed_from_s = t_s + FILLS_S
+            elif watched.who.workload != process.workload or watched.who.process != process.name:
+                watched.who = measured.process_named(process)
+            watched.seen_s, watched.missing, watched.looks = t_s, 0, 0
+            if t_s >= watched.fed_from_s:
+                self._feed(watched, t_s, measured.levels(process, vram), counting.of_process(process), changes)
+        for watched in self._processes.values():
+            if watched.seen_s < t_s:
+                watched.missing += 1
+
+    def _observe_cards(self, sample: Sample, counting: Counting, changes: list[Change]) -> None:
+        t_s = sample.monotonic_s
+        users = measured.users(sample)
+        for gpu in sample.gpus:
+            if gpu.reading != "fresh" or gpu.memory_used_bytes is None:
+                continue
+            watched = self._cards.get(gpu.uuid)
+            if watched is None:
+                if self._is_full():
+                    continue
+                watched = self._cards[gpu.uuid] = Watched(measured.card_named(gpu), self._kind(self.settings))
+            elif watched.who.gpu != f"gpu{gpu.index}":
+                watched.who = measured.card_named(gpu)
+            watched.seen_s = t_s
+            tally = counting.of_card(gpu.uuid, users.get(gpu.index, ()))
+            self._feed(watched, t_s, {"vram": float(gpu.memory_used_bytes)}, tally, changes)
+
     @staticmethod
     def _feed(watched: Watched, t_s: float, levels: dict[Resource, float], tally: Tally, changes: list[Change]) -> None:
         watched.levels = levels
         for verdict in watched.subject.observe(t_s, levels, tally.counts, tally.gauges):
             changes.append((watched, verdict))
-
-
-def cards_of(sample: Sample, pid: int) -> list[Gpu]:
-    """The cards on which the process is."""
-    return [gpu for gpu in sample.gpus if any(one.pid == pid for one in gpu.processes)]
-
-
-def _levels(process: Process, vram: Mapping[int, int]) -> dict[Resource, float]:
-    levels: dict[Resource, Any] = {
-        "rss": process.rss_bytes if process.rss_anon_bytes is None else process.rss_anon_bytes,
-        "vms": process.vms_bytes,
-        "threads": process.threads,
-        "handles": process.open_handles,
-    }
-    if process.pid in vram:
-        levels["vram"] = vram[process.pid]
-    return {resource: float(level) for resource, level in levels.items() if level is not None}
-
-
-def _vram(gpus: Sequence[Gpu]) -> dict[int, int]:
-    """What each process has on all cards; nothing while a card does not answer, which would look like a release."""
-    if any(gpu.reading == "blind" for gpu in gpus):
-        return {}
-    vram: dict[int, int] = {}
-    for gpu in gpus:
-        for process in gpu.processes:
-            if process.memory_used_bytes is not None:
-                vram[process.pid] = vram.get(process.pid, 0) + process.memory_used_bytes
-    return vram
-
-
-def _users(sample: Sample) -> dict[int, set[str]]:
-    """The workloads on each card."""
-    if not any(gpu.processes for gpu in sample.gpus):
-        return {}
-    names = {process.pid: process.workload for process in sample.processes if process.workload}
-    return {gpu.index: {names[one.pid] for one in gpu.processes if one.pid in names} for gpu in sample.gpus}
-
-
-def _who(process: Process) -> Who:
-    return Who(
-        pid=process.pid, start_time_s=process.start_time_s, process=process.name, workload=process.workload,
-        cgroup=process.cgroup,
-    )  # fmt: skip
-
-
-def _card(gpu: Gpu) -> Who:
-    return Who(gpu=f"gpu{gpu.index}", uuid=gpu.uuid)
 
 
 def _is_steady(subject: Subject) -> bool:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from handlers.leak import units
+from handlers.leak.measured import Who
 from handlers.leak.standing import Leak, Said
-from handlers.leak.subjects import Who
 from schemas.leak import Cause, Exhaustion, Verdict
 
 _LIMITS: Final = {

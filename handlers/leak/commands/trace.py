@@ -67,6 +67,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--gauge", "gauges", multiple=True, callback=_pairs, metavar="NAME=PATH", help="A level, in the same way."
 )
 @click.option(
+    "--authorization-file", default="", metavar="FILE", help="What stands in the header Authorization, from this file."
+)
+@click.option(
     "--lines", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Follow the performance lines (JSON) that a program appends to this file.",
 )  # fmt: skip
@@ -83,6 +86,7 @@ def command(
     metrics_url: str | None,
     counts: dict[str, str],
     gauges: dict[str, str],
+    authorization_file: str,
     lines: Path | None,
     quiet: bool,
     as_json: bool,
@@ -92,7 +96,7 @@ def command(
 
     Give --pid PID, or -- and a COMMAND. What the command prints passes through, except for its performance lines on
     standard error, which are counted: {"type": "performance", "method_calls": {"add": 3}}.
-    What it leaves in the background loses its standard error. Ctrl-C is the command's; a second one ends it, as the end
+    What it leaves in the background loses its standard error. Ctrl-C is the command's; a second one within 2 s ends it, as the end
     of --duration does. Figures are the sums of the process and its children; pages that they share count in each.
 
     The exit code is the command's, as with time(1); 128 + N where signal N ended it; with --pid it is 0. It is 1 where
@@ -104,7 +108,7 @@ def command(
     if str(output) == "-" and as_json:
         raise click.UsageError("--json and --output - would both use standard output; name a file.")
     sections = [
-        *_asked(status_url, status_body, metrics_url, counts, gauges, interval),
+        *_asked(status_url, status_body, metrics_url, counts, gauges, authorization_file, interval),
         *([_section(interval, kind="lines", file=str(lines))] if lines is not None else []),
     ]
     return _traced(
@@ -118,6 +122,7 @@ def _asked(
     metrics_url: str | None,
     counts: dict[str, str],
     gauges: dict[str, str],
+    authorization_file: str,
     interval_s: float,
 ) -> "list[CounterSection]":
     """The resource to ask for `counts` and `gauges`, if any."""
@@ -127,17 +132,19 @@ def _asked(
         raise click.UsageError("--status-body needs --status-url.")
     url = status_url or metrics_url
     if url is None:
-        if counts or gauges:
-            raise click.UsageError("--count and --gauge need --status-url or --metrics-url, where they are found.")
+        if counts or gauges or authorization_file:
+            what = "--count and --gauge need" if counts or gauges else "--authorization-file needs"
+            raise click.UsageError(f"{what} --status-url or --metrics-url to be asked.")
         return []
     if not counts and not gauges:
         raise click.UsageError(
-            "An URL alone tells nothing: name what to read with --count NAME=PATH or --gauge NAME=PATH."
+            "A URL alone tells nothing: name what to read with --count NAME=PATH or --gauge NAME=PATH."
         )
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"{url!r} is no address that can be asked; it begins with http:// or https://.")
     kind = "prometheus" if status_url is None else "json"
-    return [_section(interval_s, kind=kind, url=url, body=status_body, counts=counts, gauges=gauges)]
+    settings = {"kind": kind, "url": url, "body": status_body, "authorization_file": authorization_file}
+    return [_section(interval_s, **settings, counts=counts, gauges=gauges)]
 
 
 def _section(interval_s: float, **settings: object) -> "CounterSection":

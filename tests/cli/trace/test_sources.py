@@ -21,6 +21,7 @@ class Server:
         """Serve on a free port."""
         self.completed = 0
         self.well = True
+        self.authorization = ""
         self.asked: list[bytes] = []
         served = self
 
@@ -31,6 +32,7 @@ class Server:
                 self._answer(json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}), "application/json")
 
             def do_GET(self) -> None:
+                served.authorization = self.headers["Authorization"]
                 text = f'# TYPE added counter\nadded{{table="a"}} {served.completed}\nadded{{table="b"}} 5\ndepth 4.5\n'
                 self._answer(text, "text/plain; version=0.0.4")
 
@@ -90,15 +92,22 @@ def test_a_status_resource_that_fails_and_comes_back(
 
 
 def test_a_prometheus_page(trace: Trace, server: Server, stranger: subprocess.Popen[str]) -> None:
+    """With a token; it stands neither on the command line nor in what is said."""
     server.completed = 7
+    secret = trace.directory / "secret"
+    secret.write_text("Bearer hunter2\n")
+    secret.chmod(0o600)
     words = [
         "--pid", str(stranger.pid), "--interval", "0.1", "--output", str(trace.file),
-        "--metrics-url", f"{server.url}/metrics", "--count", 'add=added{table="a"}', "--gauge", "queue=depth",
+        "--authorization-file", str(secret), "--metrics-url", f"{server.url}/metrics",
+        "--count", 'add=added{table="a"}', "--gauge", "queue=depth",
     ]  # fmt: skip
     with trace.start(*words) as process:
         rows = trace.wait_for(lambda rows: bool(rows) and rows[-1]["MethodCalls(add)"] == "7")
         process.terminate()
-        process.communicate(timeout=10)
+        said = "".join(process.communicate(timeout=10))
+    assert server.authorization == "Bearer hunter2"
+    assert "hunter2" not in said
     assert rows[-1]["Gauge(queue)"] == "4.5"
     assert list(rows[0])[-1] == "Gauge(queue)"
 
@@ -149,6 +158,7 @@ def test_a_status_resource_that_nobody_serves(trace: Trace, stranger: subprocess
         (["--pid", "1", "--status-url", "http://", "--count", "a=b"], "has no host, or no usable port"),
         (["--pid", "1", "--status-url", "http://x", "--count", "a,b=c"], "The source of counters cannot be used"),
         (["--pid", "1", "--status-url", "http://x", "--metrics-url", "http://y"], "exclude each other"),
+        (["--pid", "1", "--authorization-file", "x"], "--authorization-file needs --status-url or --metrics-url"),
         (["--pid", "1", "--status-body", "{}"], "--status-body needs --status-url"),
         (["--pid", "1", "--count", "done"], "'done' is not NAME=PATH"),
         (["--pid", "1", "--output", "-", "--json"], "would both use standard output"),

@@ -1,13 +1,11 @@
-"""One trace from its start to its end: who is traced, what signals mean meanwhile, and how the process ended."""
+"""One trace from its start to its end: who is traced, what runs beside it, and how the process ended."""
 
 import asyncio
 import errno
 import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -16,6 +14,7 @@ from msgspec.structs import replace
 from handlers.leak.commands.tracing.child import Child
 from handlers.leak.commands.tracing.csvfile import TraceFile
 from handlers.leak.commands.tracing.ending import Ending, ending, exit_of_stranger, unknown_ending
+from handlers.leak.commands.tracing.orders import Orders, end, signals
 from handlers.leak.commands.tracing.progress import Progress
 from handlers.leak.commands.tracing.tallies import Tallies, Teller
 from handlers.leak.commands.tracing.tracer import Traced, Tracer
@@ -25,8 +24,6 @@ from handlers.leak.settings import Settings
 from schemas.leak import Resource, Verdict
 from supervisor.command import CounterSource, FlyballError, ProcessTree, SystemClock
 
-#: How long a command may take to end after SIGTERM.
-_PATIENCE_S: Final = 10.0
 #: How often, and with what time between, we ask how a process ended whose parent may not have asked yet.
 _TRIES: Final = 20
 _TRY_S: Final = 0.05
@@ -62,15 +59,15 @@ async def trace(plan: Plan, file: TraceFile, progress: Progress) -> Result:
     """
     stop = asyncio.Event()
     if plan.pid is not None:
-        with _signals(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop.set)):
+        with signals(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop.set)):
             return await _trace(plan, plan.pid, None, file, progress, stop)
-    orders = _Orders()
-    with _signals(orders.handlers()):
+    orders = Orders()
+    with signals(orders.handlers()):
         child = orders.child = Child(plan.command, progress.aside)
         try:
             return await _trace(plan, child.pid, child, file, progress, stop)
         finally:
-            await asyncio.to_thread(_end, child)
+            await asyncio.to_thread(end, child)
 
 
 async def _trace(
@@ -85,7 +82,7 @@ async def _trace(
             if child is None:
                 raise
             # so short a life is not an error of the command's
-            code = await asyncio.to_thread(_end, child)
+            code = await asyncio.to_thread(end, child)
             return _result(pid, None, ending(pid, code, began_s), code, Traced(ended=True), {})
         subject = Subject(Settings())
         tellers: Sequence[Teller] = plan.sources if child is None else (child, *plan.sources)
@@ -98,7 +95,7 @@ async def _trace(
             found, code = await _parting(tree, pidfd, began_s), 0
         else:
             over = not tracer.seen.ended and not stop.is_set()
-            code = await asyncio.to_thread(_end, child, at_once=over)
+            code = await asyncio.to_thread(end, child, at_once=over)
             found = ending(pid, code, began_s)
             if over and found.signal:
                 found = replace(found, text=f"{found.text} at the end of --duration")
@@ -132,72 +129,6 @@ def _result(
         seen=seen,
         verdicts=verdicts,
     )
-
-
-class _Orders:
-    """What signals mean while a command runs: they are its own, and who insists ends it.
-
-    A terminal gives Ctrl-C to all in the foreground, the command among them; then the first one is not sent again.
-    """
-
-    def __init__(self) -> None:
-        self.child: Child | None = None
-        self._given = 0
-
-    def handlers(self) -> dict[signal.Signals, Callable[[], None]]:
-        numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
-        return {number: partial(self._order, number) for number in numbers}
-
-    def _order(self, number: signal.Signals) -> None:
-        if self.child is None:
-            return
-        self._given += 1
-        if self._given > 2:
-            self.child.send(signal.SIGKILL)
-        elif self._given > 1:
-            self.child.send(signal.SIGTERM)
-        elif number not in (signal.SIGINT, signal.SIGQUIT) or not _in_foreground():
-            self.child.send(number)
-
-
-def _in_foreground() -> bool:
-    """Whether the keys of a terminal reach us, and so our children."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
-
-
-def _end(child: Child, *, at_once: bool = True) -> int:
-    """Its exit code, once it has ended: it is asked to, and made to.
-
-    With `at_once` false it is ending by itself.
-    """
-    if at_once:
-        child.send(signal.SIGTERM)
-    try:
-        return child.wait(_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        child.send(signal.SIGKILL)
-        return child.wait()
-
-
-@contextmanager
-def _signals(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
 
 
 @contextmanager

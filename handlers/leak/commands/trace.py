@@ -95,9 +95,9 @@ def command(
     """Trace a program: memory, threads, handles, and what drives them.
 
     Give --pid PID, or -- and a COMMAND. What the command prints passes through, except for its performance lines on
-    standard error, which are counted: {"type": "performance", "method_calls": {"add": 3}}.
-    What it leaves in the background loses its standard error. Ctrl-C is the command's; a second one within 2 s ends it, as the end
-    of --duration does. Figures are the sums of the process and its children; pages that they share count in each.
+    standard error, which are counted: {"type": "performance", "method_calls": {"add": 3}}. What it leaves in the
+    background loses its standard error. Ctrl-C is the command's; a second one within 2 s ends it, as the end of
+    --duration does. Figures are the sums of the process and its children; pages that they share count in each.
 
     The exit code is the command's, as with time(1); 128 + N where signal N ended it; with --pid it is 0. It is 1 where
     the rows could not all be written.

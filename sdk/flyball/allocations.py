@@ -3,9 +3,11 @@
 A snapshot holds Python's lock, some 5 ms for each MB of traces, so the watch ends early where many were made.
 """
 
+import gc
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -57,12 +59,17 @@ class Watch:
         if not self._traces:
             return ()
         try:
-            after = self._snapshot()
+            with _no_collection():
+                return self._kept()
         except Untraceable as error:
             self._missing.append(str(error))
             return ()
         finally:
             self.tracing.stop()
+
+    def _kept(self) -> Sequence[Allocated]:
+        """:raises Untraceable: see `_snapshot`."""
+        after = self._snapshot()
         if self._before is None:
             lines = [(one.traceback[0], one.size, one.count) for one in after.statistics("lineno")]
         else:
@@ -86,6 +93,19 @@ class Watch:
             return self._stops.during(tracemalloc.take_snapshot)
         except RuntimeError as error:
             raise Untraceable(f"allocations: {error}") from None
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A snapshot's many small objects would set off a full collection of garbage, which stops a large program."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _traced_bytes() -> int:

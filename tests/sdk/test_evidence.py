@@ -34,7 +34,7 @@ def test_the_line_and_the_type_are_named(supervisor: Supervisor) -> None:
     assert 1.0 <= found.took_s < 10
 
 
-@pytest.mark.parametrize("options", [("--rate", "500"), ("--rate", "500", "--ballast", "500000"), ("--rate", "0")])
+@pytest.mark.parametrize("options", [("--rate", "500"), ("--rate", "500", "--ballast", "400000"), ("--rate", "0")])
 def test_nothing_stands_still(supervisor: Supervisor, options: tuple[str, ...]) -> None:
     """Neither with many objects nor with many allocations. What makes a busy machine wait comes and goes."""
     stood_s, told_s = [], []
@@ -102,6 +102,19 @@ def test_a_python_that_tells_nothing_says_so(supervisor: Supervisor) -> None:
     objects, allocations = found.missing
     assert objects.startswith("types of objects: cpython does not tell them (")
     assert allocations == "allocations: cpython has no tracemalloc"
+
+
+def test_where_nobody_knows_how_much_there_is_nothing_is_counted(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONMALLOC", "malloc")
+    with Leaker(supervisor) as leaker:
+        leaker.ask("c1")
+        found = leaker.answer("c1")
+    assert found.missing == (
+        "types of objects: this Python's allocator does not tell how much there is to be looked at",
+    )
+    assert found.allocations[0].where.endswith(f":{line_of('# remembered here')}")
 
 
 def test_where_nothing_is_kept_nothing_is_blamed(supervisor: Supervisor) -> None:

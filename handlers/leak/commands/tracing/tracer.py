@@ -94,7 +94,7 @@ class Tracer:
         early = self._tallies.expected and elapsed_s < _NAMES_WITHIN_S
         self._file.add(_row(elapsed_s, look, vram, counts, gauges), more_to_come=early)
         # what children hold is in the sums, so their number explains a growth as a level of the program's own does
-        levels = gauges | {"children": float(children)} if seen.most_children else gauges
+        levels = {"children": float(children)} | gauges if seen.most_children else gauges
         self._subject.observe(elapsed_s, _levels(look, vram), counts, levels)
         self._remark(look)
         self._progress.show(elapsed_s, look, counts, self._subject.verdicts)

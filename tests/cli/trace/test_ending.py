@@ -74,10 +74,20 @@ def test_a_signal_ends_the_trace_of_a_stranger_and_leaves_it_alone(
     assert stranger.poll() is None
 
 
+def test_what_nohup_ignores_stays_ignored(trace: Trace, stranger: subprocess.Popen[str]) -> None:
+    words = ("nohup", *trace.words(["--pid", str(stranger.pid), "--interval", "0.1", "--output", str(trace.file)]))
+    with subprocess.Popen(words, env=trace.environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        before = trace.wait_for(lambda rows: len(rows) >= 2)
+        process.send_signal(signal.SIGHUP)
+        trace.wait_for(lambda rows: len(rows) >= len(before) + 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
 def test_the_time_is_over(trace: Trace, stranger: subprocess.Popen[str]) -> None:
-    found = trace.json("--pid", str(stranger.pid), "--interval", "0.25", "--duration", "1")
-    assert [float(row["Time(s)"]) for row in trace.rows()] == pytest.approx([0, 0.25, 0.5, 0.75, 1], abs=0.1)
-    assert 1.0 <= found["lasted_s"] < 1.5
+    found = trace.json("--pid", str(stranger.pid), "--interval", "0.5", "--duration", "1.5")
+    assert [float(row["Time(s)"]) for row in trace.rows()] == pytest.approx([0, 0.5, 1, 1.5], abs=0.3)
+    assert 1.5 <= found["lasted_s"] < 2.5
     assert (found["pid"], found["ending"]["text"]) == (stranger.pid, "still runs")
 
 

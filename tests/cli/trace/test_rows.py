@@ -123,7 +123,7 @@ say(add=2, search=7); time.sleep(0.5)
     assert len(rows) == found["rows"] >= 9
     times = [float(row["Time(s)"]) for row in rows]
     assert times == sorted(times)
-    assert max(after - before for before, after in pairwise(times)) < 0.5, "a row is lost"
+    assert max(after - before for before, after in pairwise(times)) < 1, "a row is lost"
     assert next(row for row in rows if row["MethodCalls(add)"] == "1")["MethodCalls(search)"] == ""
     assert rows[-1]["MethodCalls(search)"] == "7"
     assert list(rows[0]).index("MethodCalls(search)") == list(rows[0]).index("MethodCalls(add)") + 1

@@ -79,12 +79,13 @@ def end(child: Child, *, at_once: bool = True) -> int:
 
 @contextmanager
 def signals(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
-    """Handle these signals on the event loop for a while."""
+    """Handle these signals on the event loop for a while; what we were started to ignore (nohup) stays ignored."""
     loop = asyncio.get_running_loop()
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
+    heard = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard:
+        loop.add_signal_handler(number, handlers[number])
     try:
         yield
     finally:
-        for number in handlers:
+        for number in heard:
             loop.remove_signal_handler(number)

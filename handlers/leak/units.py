@@ -34,12 +34,11 @@ def rate(resource: Resource, per_s: Interval) -> str:
     return f"{value} {unit}/{time} ({low} to {high})" if unit else f"{value} a {time} ({low} to {high})"
 
 
-def duration(seconds: float) -> str:
-    """About how long: `40 s`, `3 h`, `2.5 d`."""
-    for size, unit in _TIMES:
-        if seconds >= 1.5 * size or unit == "s":
-            return f"{_fixed(seconds / size, _decimals(seconds / size, 2))} {unit}"
-    raise AssertionError("seconds are the last unit")
+def duration(seconds: float, like: float | None = None) -> str:
+    """About how long: `40 s`, `3 h`, `2.5 d`; in the unit that `like` has."""
+    of = seconds if like is None else like
+    size, unit = next(((size, unit) for size, unit in _TIMES if of >= 1.5 * size), _TIMES[-1])
+    return f"{_fixed(seconds / size, _decimals(seconds / size, 2))} {unit}"
 
 
 def clock(wall_s: float) -> str:

@@ -87,9 +87,10 @@ def full(forecast: Exhaustion) -> str:
         if forecast.p10_s is None:
             return "not full within a year"
         return f"full in {units.duration(forecast.p10_s)} at the earliest ({limit})"
-    first = units.duration(forecast.p10_s) if forecast.p10_s is not None else "?"
-    last = units.duration(forecast.p90_s) if forecast.p90_s is not None else "never"
-    return f"full in about {units.duration(forecast.p50_s)} ({first} to {last}; {limit})"
+    middle = forecast.p50_s
+    first = "?" if forecast.p10_s is None else units.duration(forecast.p10_s, middle)
+    last = "never" if forecast.p90_s is None else units.duration(forecast.p90_s, middle)
+    return f"full in about {units.duration(middle)} ({first} to {last}; {limit})"
 
 
 def driver(name: str) -> str:

@@ -52,7 +52,7 @@ def pairs(recording: Recording, max_lag_s: float) -> tuple[Pair, ...]:
         together = _pearson(x[both], y[both])
         changes, lag_s, at_lag = _lag(transformed[a], transformed[b], grid_s, max_lag_s)
         found.append(Pair(a, b, together, changes, lag_s, at_lag, int(both.sum())))
-    return tuple(sorted(found, key=lambda pair: (-round(pair.strength, 6), pair.a, pair.b)))
+    return tuple(sorted(found, key=lambda pair: (-round(pair.strength, 1), -abs(pair.levels or 0.0), pair.a, pair.b)))
 
 
 def moving(recording: Recording) -> list[str]:

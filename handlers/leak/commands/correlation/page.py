@@ -14,7 +14,7 @@ from supervisor.command import duration, painted
 _WIDTH: Final = 100
 _LINES: Final = 60
 _LONGEST_CELL: Final = 60
-_SHORTEST_PROSE: Final = 32
+_SHORTEST_PROSE: Final = 40
 #: Of the tables but the pairs, which take what is left.
 _MOST_COUNTERS: Final = 6
 _MOST_SENTENCES: Final = 10

@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from handlers.leak.commands.correlation import wording
 from handlers.leak.commands.correlation.cells import Numbers
 from handlers.leak.commands.correlation.columns import MEMORY
 from handlers.leak.commands.correlation.recording import Recording
@@ -182,7 +183,7 @@ def _event(recording: Recording, begin: int, end: int) -> str:
     for key, counts in counters.items():
         calls, total = counts[end] - counts[begin], np.nanmax(counts) - np.nanmin(counts)
         if calls > 0:
-            moved.append((-calls / total, f"{key.removeprefix('calls.')} +{calls:,g}"))
+            moved.append((-calls / total, f"{key.removeprefix('calls.')} +{wording.count(float(calls))}"))
     return ", ".join(text for _, text in sorted(moved)[:2])
 
 

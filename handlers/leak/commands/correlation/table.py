@@ -13,8 +13,8 @@ KEPT: Final = 20_000
 class Table:
     """Rows of a fixed number of columns, the first of them the time.
 
-    A kept row stands for `stride` rows that were read: the time of the last of them, and the last value that each
-    column had among them.
+    Every kept row but the first stands for `stride` rows that were read: the time of the last of them, and the last
+    value that each column had among them.
     """
 
     def __init__(self, width: int) -> None:
@@ -22,9 +22,13 @@ class Table:
         self._rows = np.empty((2 * KEPT, width))
         self._filled = 0
         self._waiting = np.empty((0, width))
+        #: kept as it is: what was there at the begin tells first calls
+        self._first = np.empty((0, width))
 
     def add(self, rows: Numbers) -> None:
         """Take in rows, in order."""
+        if not len(self._first):
+            self._first, rows = rows[:1].copy(), rows[1:]
         while len(rows):
             room = (len(self._rows) - self._filled) * self.stride - len(self._waiting)
             fresh, rows = np.concatenate((self._waiting, rows[:room])), rows[room:]
@@ -39,8 +43,8 @@ class Table:
 
     def rows(self) -> Numbers:
         """All that is kept."""
-        kept = self._rows[: self._filled]
-        return np.concatenate((kept, _folded(self._waiting, len(self._waiting)))) if len(self._waiting) else kept
+        rest = _folded(self._waiting, len(self._waiting)) if len(self._waiting) else self._waiting
+        return np.concatenate((self._first, self._rows[: self._filled], rest))
 
 
 def _folded(rows: Numbers, stride: int) -> Numbers:

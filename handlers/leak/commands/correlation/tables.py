@@ -65,7 +65,7 @@ def first_calls(recording: Recording, report: Report) -> Table:
     rows = []
     for one in report.first_calls:
         at = "before" if one.at_s is None else wording.seconds(one.at_s)
-        cells = [wording.name(one.counter, 40), at, f"{one.calls:,g}"]
+        cells = [wording.name(one.counter, 40), at, wording.count(one.calls)]
         for key in keys:
             jump = f"{one.jumps[key] / scale(key):+,.0f}, " if key in one.jumps else ""
             each = wording.amount(key, one.per_call[key]) if key in one.per_call else "–"
@@ -174,7 +174,8 @@ def _change(key: str, ends: tuple[float, float] | None) -> str:
 def _counted(ends: tuple[float, float] | None) -> str:
     if ends is None:
         return "–"
-    return f"{ends[1]:,g}" if ends[0] == ends[1] else f"{ends[0]:,g} → {ends[1]:,g}"
+    before, after = map(wording.count, ends)
+    return after if ends[0] == ends[1] else f"{before} → {after}"
 
 
 def _correlation(value: float | None) -> str:

@@ -127,7 +127,7 @@ def _shares(axis: Axes, keys: Sequence[str], recording: Recording) -> None:
     for key, colour in zip(keys, CYCLE, strict=False):
         values = recording.series[key]
         highest = float(np.nanmax(np.abs(values))) or 1.0
-        label = f"{wording.name(key, 32)} ({np.nanmax(values):,g})"
+        label = f"{wording.name(key, 32)} ({wording.count(float(np.nanmax(values)))})"
         axis.plot(*thinned(recording.times, values / highest * 100), color=colour, label=label, linewidth=1.4)
     axis.margins(y=0.08)
     axis.legend(

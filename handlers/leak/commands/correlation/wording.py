@@ -22,6 +22,11 @@ def digits(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def count(value: float) -> str:
+    """A whole number in full, others with six digits."""
+    return f"{value:,.0f}" if value == round(value) or abs(value) >= 1e6 else f"{value:,g}"
+
+
 def amount(resource: str, value: float) -> str:
     """A value without its unit: memory in MB."""
     return digits(value / MB if resource in MEMORY else value)

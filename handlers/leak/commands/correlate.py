@@ -57,6 +57,7 @@ def command(
         from handlers.leak.commands.correlation.drawing import need_matplotlib
 
         need_matplotlib()
+        _refuse_to_overwrite(file, html, png)
     recording, report = analysed(file, mapping, max_lag_s)
     files = _drawn(recording, report, html, png)
     for path, content in files.items():
@@ -83,11 +84,24 @@ def _drawn(recording: "Recording", report: "Report", html: Path | None, png: Pat
 
 
 def _write(path: Path, content: bytes) -> None:
-    """All of it or nothing."""
-    part = path.with_name(f".{path.name}.part")
+    """All of it or nothing; what is no file, such as a pipe, is written as it stands."""
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        target = path.resolve()
+        part = target.with_name(f".{target.name}.part")
+        try:
+            part.write_bytes(content)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise FlyballError(f"{path} cannot be written", why=error.strerror or str(error)) from error
+
+
+def _refuse_to_overwrite(file: Path, *targets: Path | None) -> None:
+    if any(target is not None and target.exists() and file.exists() and target.samefile(file) for target in targets):
+        raise FlyballError(f"{file} is the recording", hint="Name another file for what is drawn")
+    if None not in targets and len({target and target.resolve() for target in targets}) < len(targets):
+        raise FlyballError("--html and --png name the same file", hint="Name two")

@@ -1,6 +1,7 @@
 """What cannot be read is refused in one sentence that says where, what was found and what to do."""
 
 import gzip
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,29 @@ def test_what_cannot_be_written_leaves_nothing_behind(alone: Flyball, tmp_path: 
     assert refused.returncode == 1
     assert refused.stderr == f"flyball: {target} cannot be written: No such file or directory\n"
     assert refused.stdout == ""
+
+
+def test_what_is_no_directory_holds_no_file(alone: Flyball, write: Write) -> None:
+    path = write(rows())
+    refused = alone.run("correlate", str(path), "--png", str(path / "out.png"))
+    assert (refused.returncode, refused.stderr) == (1, f"flyball: {path}/out.png cannot be written: Not a directory\n")
+
+
+def test_a_recording_is_not_overwritten(alone: Flyball, write: Write) -> None:
+    path = write(rows())
+    link = path.with_name("link.html")
+    link.symlink_to(path)
+    before = path.read_bytes()
+    refused = alone.run("correlate", str(path), "--html", str(link))
+    assert refused.returncode == 1
+    assert "is the recording. Name another file" in refused.stderr
+    assert path.read_bytes() == before
+    same = alone.run("correlate", str(path), "--html", str(path.with_name("x")), "--png", str(path.with_name("x")))
+    assert "--html and --png name the same file" in same.stderr
+
+
+def test_a_pipe_is_read_and_written(alone: Flyball, write: Write, tmp_path: Path) -> None:
+    picture = tmp_path / "picture"
+    script = f'cat "{write(rows())}" | "$@" correlate /dev/stdin --png /dev/fd/3 3>&1 >/dev/null | cat > "{picture}"'
+    subprocess.run(["bash", "-c", script, "bash", *alone.words([])], env=alone.environ, check=True, timeout=60)
+    assert picture.read_bytes().startswith(b"\x89PNG")

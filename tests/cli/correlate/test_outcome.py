@@ -13,7 +13,7 @@ def verdict(resource: Resource, stage: Stage = "confirmed", cause: Cause | None 
     each = Interval(1 / 60, 0.9 / 60, 1.1 / 60)
     scale = MB if resource in ("rss", "vram") else 1
     rate = Interval(each.value * scale, each.low * scale, each.high * scale)
-    return Verdict(resource=resource, stage=stage, since_s=41.0, rate_per_s=rate, cause=cause, **more)  # type: ignore[arg-type]
+    return Verdict(resource=resource, stage=stage, at_s=69.0, since_s=41.0, rate_per_s=rate, cause=cause, **more)  # type: ignore[arg-type]
 
 
 def told(*verdicts: Verdict, related: tuple[Pair, ...] = ()) -> Outcome:
@@ -32,8 +32,8 @@ def test_the_study_s_own_case() -> None:
     found = told(verdict("rss", cause=A_THREAD), verdict("threads", cause=A_CALL, jumps=(jump,)), related=related)
     assert (found.pattern, found.headline) == ("threads explain memory", "threads explain memory")
     assert found.sentences == (
-        "RSS leaks (confirmed) since 41 s: 57 MB a thread (50 to 64), driven by add_sections.",
-        "Threads leak (confirmed) since 41 s: 1.03 threads a call of add_sections (0.98 to 1.09). "
+        "RSS leaks (confirmed at 69 s) since 41 s: 57 MB a thread (50 to 64), driven by add_sections.",
+        "Threads leak (confirmed at 69 s) since 41 s: 1.03 threads a call of add_sections (0.98 to 1.09). "
         "Apart from that, at once: +34 threads at the first call of add_sections (40 s).",
         "Not CreateRequest (levels correlate 0.96): the growth does not follow it.",
     )
@@ -53,7 +53,10 @@ def test_requests_explain_memory() -> None:
 def test_time_only(cause: Cause | None) -> None:
     found = told(verdict("rss", cause=cause), verdict("threads", "steady"))
     assert found.pattern == "time only"
-    assert found.sentences[0] == "RSS leaks (confirmed) since 41 s: 60 MB an hour (54 to 66), with nothing but time."
+    assert (
+        found.sentences[0]
+        == "RSS leaks (confirmed at 69 s) since 41 s: 60 MB an hour (54 to 66), with nothing but time."
+    )
 
 
 def test_what_cannot_be_told_apart_is_said_with_what_would_tell() -> None:

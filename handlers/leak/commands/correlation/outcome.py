@@ -137,7 +137,8 @@ def _sentence(verdict: Verdict) -> str:
         what = {"warming": f"undecided{until}", "unknown": "unknown"}.get(verdict.stage, "no growth that goes on")
         return f"{name}: {what}{': ' if verdict.reason else ''}{verdict.reason}.{apart}"
     since = f" since {wording.seconds(verdict.since_s)}" if verdict.since_s is not None else ""
-    return f"{name} leak{'s' if name.isupper() else ''} ({verdict.stage}){since}: {_by_cause(verdict)}.{apart}"
+    stage = f"{verdict.stage} at {wording.seconds(verdict.at_s)}"
+    return f"{name} leak{'s' if name.isupper() else ''} ({stage}){since}: {_by_cause(verdict)}.{apart}"
 
 
 def _by_cause(verdict: Verdict) -> str:

@@ -1,11 +1,14 @@
 """The scorer that came with the traces keeps to the rules that it states."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.leakbench.trial import figures, left_out
+from bench.leakbench.given import baselines
+from bench.leakbench.trial import Split, figures, left_out
 
+GIVEN = Path(__file__).parents[2] / "bench" / "leakbench" / "given" / "dev"
 LABEL: dict[str, Any] = {
     "family": "a", "real": False, "leak": True, "onset_s": 100.0, "duration_s": 1100.0, "resources": ["rss"],
     "driver": "calls.a", "drivers": {"rss": "calls.a"}, "driver_ok": {"rss": ["time"]}, "tolerated": ["vms"],
@@ -77,3 +80,11 @@ def test_what_only_its_own_family_would_choose_is_not_chosen() -> None:
 def hits(found: str) -> dict[str, dict[str, Any]]:
     """Predictions that find these."""
     return {name: {"alarms": [ALARM] if name in found else []} for name in "abcd"}
+
+
+def test_a_baseline_comes_to_what_was_published_with_the_traces() -> None:
+    split = Split(GIVEN)
+    total = figures(split.run(baselines.MannKendall), split.labels)
+    assert (total["traces"], total["hits"], total["false_traces"], total["false_alarms"]) == (120, 47, 37, 45)
+    assert total["f1"] == pytest.approx(0.661972, abs=1e-6)
+    assert total["median_per_call_error"] == pytest.approx(0.066039, abs=1e-6)

@@ -1,0 +1,204 @@
+"""Observations of one subject in a bounded number of blocks that grow with its age: what every verdict is made from."""
+
+import math
+from array import array
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+#: Blocks are merged two by two when there are so many, so that a life of any length has half of it to all of it.
+CAPACITY: Final = 64
+_NOTHING: Final = array("d", [math.nan])
+
+
+class PackedColumn(Struct, frozen=True, array_like=True):
+    """A column in a snapshot: doubles as bytes, and the block that is being filled."""
+
+    means: bytes
+    lows: bytes
+    highs: bytes
+    lasts: bytes
+    last: float
+    total: float
+    count: int
+    low: float
+    high: float
+
+
+class PackedGrid(Struct, frozen=True, array_like=True):
+    """A grid in a snapshot."""
+
+    size: int
+    times: bytes
+    ends: bytes
+    filled: int
+    time: float
+    columns: dict[str, PackedColumn]
+
+
+class Column:
+    """One series in blocks: mean, lowest, highest and latest value of each; NaN where nothing was measured."""
+
+    __slots__ = ("count", "high", "highs", "last", "lasts", "low", "lows", "means", "total")
+
+    def __init__(self, blocks: int) -> None:
+        """A series that was first measured after so many blocks."""
+        self.means = _NOTHING * blocks
+        self.lows = _NOTHING * blocks
+        self.highs = _NOTHING * blocks
+        #: for counters: what was counted in a block is the difference
+        self.lasts = _NOTHING * blocks
+        self.last = math.nan
+        self.total, self.count, self.low, self.high = 0.0, 0, math.inf, -math.inf
+
+    def add(self, value: float) -> None:
+        """Take a value into the block that is being filled."""
+        self.total += value
+        self.count += 1
+        self.last = value
+        if value < self.low:
+            self.low = value
+        if value > self.high:
+            self.high = value
+
+    def close(self) -> None:
+        """End the block."""
+        self.lasts.append(self.last)
+        if self.count:
+            self.means.append(self.total / self.count)
+            self.lows.append(self.low)
+            self.highs.append(self.high)
+            self.drop()
+        else:
+            self.means.append(math.nan)
+            self.lows.append(math.nan)
+            self.highs.append(math.nan)
+
+    def drop(self) -> None:
+        """Begin the block anew."""
+        self.total, self.count, self.low, self.high = 0.0, 0, math.inf, -math.inf
+
+    def halve(self) -> None:
+        """Merge blocks two by two."""
+        self.means = array("d", map(_mean, self.means[::2], self.means[1::2]))
+        self.lows = array("d", map(_least, self.lows[::2], self.lows[1::2]))
+        self.highs = array("d", map(_most, self.highs[::2], self.highs[1::2]))
+        self.lasts = self.lasts[1::2]
+
+    def pack(self) -> PackedColumn:
+        """For a snapshot."""
+        return PackedColumn(
+            self.means.tobytes(), self.lows.tobytes(), self.highs.tobytes(), self.lasts.tobytes(), self.last,
+            self.total, self.count, self.low, self.high,
+        )  # fmt: skip
+
+    @classmethod
+    def unpack(cls, packed: PackedColumn, blocks: int) -> "Column":
+        """From a snapshot.
+
+        :raises ValueError: it has another number of blocks.
+        """
+        column = cls(0)
+        for name in ("means", "lows", "highs", "lasts"):
+            values = _doubles(getattr(packed, name))
+            if len(values) != blocks:
+                raise ValueError(f"a series has {len(values)} blocks, not {blocks}")
+            setattr(column, name, values)
+        column.last, column.total, column.count = packed.last, packed.total, packed.count
+        column.low, column.high = packed.low, packed.high
+        return column
+
+
+def _mean(a: float, b: float) -> float:
+    if a != a:
+        return b
+    return a if b != b else (a + b) / 2
+
+
+def _least(a: float, b: float) -> float:
+    if a != a:
+        return b
+    return a if b != b or a < b else b
+
+
+def _most(a: float, b: float) -> float:
+    if a != a:
+        return b
+    return a if b != b or a > b else b
+
+
+def _doubles(packed: bytes) -> "array[float]":
+    values = array("d")
+    values.frombytes(packed)
+    return values
+
+
+class Grid:
+    """All series of a subject on one grid of blocks, each of `size` observations."""
+
+    __slots__ = ("_filled", "_time", "columns", "ends", "size", "times")
+
+    def __init__(self) -> None:
+        self.size = 1
+        self.times = array("d")
+        #: when each block ended
+        self.ends = array("d")
+        self.columns: dict[str, Column] = {}
+        self._filled = 0
+        self._time = 0.0
+
+    @property
+    def observed(self) -> int:
+        """How many observations are in it, about."""
+        return len(self.times) * self.size + self._filled
+
+    def add(self, t_s: float, values: Mapping[str, float]) -> bool:
+        """Take in an observation; whether a block was completed by it."""
+        columns = self.columns
+        for name, value in values.items():
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = Column(len(self.times))
+            column.add(value)
+        self._filled += 1
+        self._time += t_s
+        if self._filled < self.size:
+            return False
+        self.times.append(self._time / self._filled)
+        self.ends.append(t_s)
+        self._filled, self._time = 0, 0.0
+        for column in columns.values():
+            column.close()
+        if len(self.times) >= CAPACITY:
+            self.times = array("d", map(_mean, self.times[::2], self.times[1::2]))
+            self.ends = self.ends[1::2]
+            for column in columns.values():
+                column.halve()
+            self.size *= 2
+        return True
+
+    def interrupt(self) -> None:
+        """Begin the block anew: what is in it lies before a gap."""
+        self._filled, self._time = 0, 0.0
+        for column in self.columns.values():
+            column.drop()
+
+    def pack(self) -> PackedGrid:
+        """For a snapshot."""
+        columns = {name: column.pack() for name, column in self.columns.items()}
+        return PackedGrid(self.size, self.times.tobytes(), self.ends.tobytes(), self._filled, self._time, columns)
+
+    @classmethod
+    def unpack(cls, packed: PackedGrid) -> "Grid":
+        """From a snapshot.
+
+        :raises ValueError: its parts do not fit.
+        """
+        grid = cls()
+        grid.size, grid.times, grid.ends = packed.size, _doubles(packed.times), _doubles(packed.ends)
+        if packed.size < 1 or len(grid.ends) != len(grid.times) or len(grid.times) >= CAPACITY:
+            raise ValueError("the blocks do not fit each other")
+        grid._filled, grid._time = packed.filled, packed.time
+        grid.columns = {name: Column.unpack(column, len(grid.times)) for name, column in packed.columns.items()}
+        return grid

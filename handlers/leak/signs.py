@@ -1,0 +1,171 @@
+"""What one look at a resource shows: the growth on the clock that it is straightest on, and what speaks against a leak."""
+
+import math
+from typing import Final
+
+from msgspec import Struct
+
+from handlers.leak.blocks import Grid
+from handlers.leak.growth import Look, examine
+from handlers.leak.lines import Line, likeness, line, smooth
+from handlers.leak.sawtooth import Troughs, troughs
+from handlers.leak.series import CALLS, Series, on_clock
+
+#: Fewest blocks of a growth and of a clock; a counter must make a growth so much straighter than time does.
+_GROWTH: Final = 6
+_CLOCK: Final = 10
+_STRAIGHTER: Final = 0.8
+#: Of so many blocks the shortest growth is as good as a long one.
+_ENOUGH: Final = 24
+#: What is within this share of the growth is calm.
+_BAND: Final = 0.15
+
+
+class Signs(Struct, frozen=True, kw_only=True):
+    """All that a judgement rests on; shares are of the growth's amount or of its length."""
+
+    look: Look
+    #: `time`, or the counter that is the clock
+    clock: str
+    #: index in the series of the block in which the growth began
+    first: int
+    #: samples since the growth began, and since the process (or the watch) did
+    samples: int
+    age: int
+    #: how long the level had been calm, in relation to how long it has grown
+    quiet: float
+    #: what came before, in relation to the growth
+    before: float
+    #: the second half's slope in relation to the first, in time
+    lasting: float
+    #: the deepest fall within
+    inside: float
+    #: the likeness of the load that rises most as the level does
+    alike: float
+    #: the likeness of memory to the threads, where those explain it better than the clock
+    follows: float
+    #: whether the clock is a counter whose first call was seen, and the level jumped then
+    pooled: bool
+    teeth: Troughs | None
+    #: the level in time since the growth began
+    pace: Line
+
+
+def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, clocks: bool) -> Signs | None:
+    """The signs of a growth by at least `floor`; None where there is none. Without `clocks` only time is one."""
+    times, lows = series.times, series.lows
+    found = [("time", look, list(range(len(times))), 0)] if (look := _grown(times, lows, series.highs, floor)) else []
+    if clocks:
+        found += _on_counters(grid, series, floor)
+    teeth = troughs(times, lows, series.highs)
+    if found:
+        clock, look, at, called = min(found, key=lambda each: _crookedness(each[0], each[1]))
+        first = at[look.first]
+    elif teeth is not None and teeth.amount >= floor:
+        clock, called, first = "time", 0, teeth.points[0]
+        look = _of_troughs(teeth, len(lows))
+    else:
+        return None
+    n = len(times)
+    length = n - first
+    half = first + length // 2
+    one, two = line(times[first:half], lows[first:half]), line(times[half:], lows[half:])
+    top, inside = -math.inf, 0.0
+    for low in lows[first:]:
+        top = max(top, low)
+        inside = max(inside, top - low)
+    samples = length * grid.size
+    return Signs(
+        look=look, clock=clock, first=first, samples=samples, age=max(age, samples),
+        quiet=_quiet(lows, first, look.amount) / length,
+        before=max(0.0, (lows[first] - min(lows[: first + 1])) / look.amount),
+        lasting=max(-1.0, min(3.0, two.slope / one.slope)) if one.slope > 0 else 3.0,
+        inside=inside / look.amount,
+        alike=_alike(series, first),
+        follows=_follows(grid, resource, series, first, clock),
+        pooled=(called > 0 and any(place == look.first and jump > 0.2 * look.amount for place, jump in look.jumps))
+        or (called > 0 and _jumped(series, called, look.amount)),
+        teeth=teeth if teeth is not None and teeth.amount >= floor else None,
+        pace=line(times[first:], lows[first:]),
+    )  # fmt: skip
+
+
+def _grown(xs: list[float], lows: list[float], highs: list[float], floor: float) -> Look | None:
+    look = examine(xs, lows, highs, floor)
+    return look if look is not None and look.length >= _GROWTH else None
+
+
+def _on_counters(grid: Grid, series: Series, floor: float) -> list[tuple[str, Look, list[int], int]]:
+    """Looks in the own time of each counter, from its first call on: which block each point was, and where it called first."""
+    found = []
+    for name in grid.columns:
+        if not name.startswith(CALLS):
+            continue
+        clock = series.on(grid, name)
+        if not clock:
+            continue
+        called = next((i for i, x in enumerate(clock) if x > 0), 0)
+        since = called + 1 if called >= 3 else 0
+        if len(clock) - since < _CLOCK:
+            continue
+        xs, lows, highs, at = on_clock(clock[since:], series.lows[since:], series.highs[since:])
+        if len(xs) >= _CLOCK and (look := _grown(xs, lows, highs, floor)) is not None:
+            found.append((name, look, [since + i for i in at], since))
+    return found
+
+
+def _crookedness(clock: str, look: Look) -> float:
+    """How far off the line, the shorter the worse."""
+    return look.crooked / (1.0 if clock == "time" else _STRAIGHTER) / math.sqrt(min(1.0, look.length / _ENOUGH))
+
+
+def _of_troughs(teeth: Troughs, end: int) -> Look:
+    """A growth of which nothing is known but its troughs."""
+    return Look(
+        first=teeth.points[0], end=end, slope=teeth.slope, amount=teeth.amount, significance=0.0, crooked=1.0,
+        lasting=0.0, beyond=0.0, fallen=9.0, faster=0.0, troughs=len(teeth.points), jumps=(),
+    )  # fmt: skip
+
+
+def _quiet(lows: list[float], first: int, amount: float) -> int:
+    """Blocks right before the growth in which the level stayed about where the growth began."""
+    near = sorted(lows[max(0, first - 4) : first + 1])
+    level, band = near[len(near) // 2], _BAND * amount
+    i = first
+    while i and abs(lows[i - 1] - level) <= band:
+        i -= 1
+    return first - i
+
+
+def _alike(series: Series, first: int) -> float:
+    """How much the load moves as the level does, both in the growth and together with as long a time before it."""
+    n = len(series.times)
+    reach = max(2, n // 12)
+    level = smooth(series.means, reach)
+    window = max(0, first - (n - first))
+    most = 0.0
+    for load in series.loads.values():
+        smoothed = smooth(load, reach)
+        inside = likeness(level[first:], smoothed[first:])
+        if inside > most:
+            most = max(most, min(inside, likeness(level[window:], smoothed[window:])))
+    return most
+
+
+def _follows(grid: Grid, resource: str, series: Series, first: int, clock: str) -> float:
+    """Memory beside the threads: their likeness, where it is closer than that to the clock."""
+    if resource not in ("rss", "vms", "vram"):
+        return 0.0
+    threads = series.on(grid, "threads")
+    if not threads or threads[-1] - threads[first] < 2:
+        return 0.0
+    level = series.means[first:]
+    closely = likeness(level, threads[first:])
+    xs = series.times if clock == "time" else series.on(grid, clock)
+    return max(0.0, closely) if closely >= likeness(level, xs[first:]) else 0.0
+
+
+def _jumped(series: Series, called: int, amount: float) -> bool:
+    """Whether the level rose at once at a counter's first call."""
+    after = min(called + 1, len(series.lows) - 1)
+    return series.lows[after] - series.highs[max(0, called - 3)] > 0.2 * amount

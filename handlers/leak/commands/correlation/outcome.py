@@ -87,6 +87,8 @@ def _pattern(verdicts: Mapping[Resource, Verdict]) -> tuple[Pattern | None, str]
     memory = next((leaking[key] for key in _MEMORY if key in leaking), None)
     if memory is not None:
         found = _explained(memory, leaking)
+        if found is None:
+            return None, f"{wording.title(memory.resource)} leaks; what drives it is not known"
         return found, found if not _ambiguous(memory) else f"{found}, or what moves alike"
     if leaking:
         return None, f"{_listed(leaking)} leak; memory does not grow with them as far as can be seen"
@@ -104,9 +106,11 @@ def _listed(resources: Iterable[Resource]) -> str:
     return f"{', '.join(names)} and {last}" if names else last
 
 
-def _explained(memory: Verdict, leaking: Mapping[Resource, Verdict]) -> Pattern:
-    """What explains the growth of memory."""
-    if memory.cause is None or memory.cause.driver == "time":
+def _explained(memory: Verdict, leaking: Mapping[Resource, Verdict]) -> Pattern | None:
+    """What explains the growth of memory; None: nobody knows."""
+    if memory.cause is None:
+        return None
+    if memory.cause.driver == "time":
         return "time only"
     drivers = {memory.cause.driver, *memory.cause.alike}
     threads = leaking.get("threads")
@@ -144,7 +148,9 @@ def _sentence(verdict: Verdict) -> str:
 def _by_cause(verdict: Verdict) -> str:
     cause, speed = verdict.cause, verdict.rate_per_s
     grown = wording.rate(verdict.resource, speed) if speed is not None else "at a rate that is not known"
-    if cause is None or cause.driver == "time":
+    if cause is None:
+        said = f"{grown}, and what drives it is not known"
+    elif cause.driver == "time":
         said = f"{grown}, with nothing but time"
     elif cause.per_call is None:
         said = f"{grown}, driven by {wording.title(cause.driver)}, not in proportion"

@@ -37,12 +37,11 @@ td.l:last-child { min-width: 16rem; max-width: 34rem; white-space: normal; overf
 def document(recording: Recording, report: Report) -> str:
     """The whole page."""
     name = escape(report.file)
-    kind = "none" if report.pattern == "no leak" else "open" if report.pattern is None else "leak"
     folded = f", {report.folded:,} folded into one" if report.folded > 1 else ""
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.sentences)
     parts = [
         f'<p class="file">{name} · {report.rows:,} rows{folded} · {duration(report.duration_s)}</p>',
-        f'<h1 class="{kind}">{escape(report.headline)}</h1>',
+        f'<h1 class="{report.gravity}">{escape(report.headline)}</h1>',
         f'<div class="verdict"><ul>{said}</ul></div>' if said else "",
         _figure("Over time", svg(lambda: timeline(recording, report), "timeline"), _TIMELINE),
         _table(tables.resources(recording, report)),

@@ -7,10 +7,11 @@ from typing import Final, Literal
 from handlers.leak.commands.correlation import tables, wording
 from handlers.leak.commands.correlation.dialect import shortened
 from handlers.leak.commands.correlation.recording import Recording
-from handlers.leak.commands.correlation.report import Report
+from handlers.leak.commands.correlation.report import Gravity, Report
 from handlers.leak.commands.correlation.tables import Table
 from supervisor.command import duration, painted
 
+_COLOURS: Final[dict[Gravity, Literal["red", "yellow", "green"]]] = {"leak": "red", "open": "yellow", "none": "green"}
 _WIDTH: Final = 100
 _LINES: Final = 60
 _LONGEST_CELL: Final = 60
@@ -46,9 +47,7 @@ def _head(report: Report) -> Iterator[str]:
         + f" · {report.rows:,} rows{folded} · {duration(report.duration_s)}, a row every {every}"
     )
     yield ""
-    colour: Literal["green", "yellow", "bold"] = "yellow" if report.pattern is None else "bold"
-    colour = "green" if report.pattern == "no leak" else colour
-    yield painted(report.headline.upper(), colour)
+    yield painted(report.headline.upper(), _COLOURS[report.gravity])
     said = [line for one in report.sentences for line in textwrap.wrap(one, _WIDTH - 2)]
     yield from (f"  {line}" for line in said[:_MOST_SENTENCES])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -11,8 +12,12 @@ from handlers.leak.commands.correlation.outcome import judged
 from handlers.leak.commands.correlation.reading import read
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.commands.correlation.surges import FirstCall, Surge, first_calls, surges
+from handlers.leak.commands.correlation.wording import leaks
 from schemas.leak import Pattern, Verdict
 from schemas.status import SCHEMA_VERSION
+
+#: open: undecided, or not known
+Gravity = Literal["leak", "open", "none"]
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -49,6 +54,13 @@ class Report(Struct, frozen=True, kw_only=True):
     separator: str
     #: what was left out, or understood in a way that may be wrong
     notes: tuple[str, ...]
+
+    @property
+    def gravity(self) -> Gravity:
+        """In one word."""
+        if any(leaks(verdict) for verdict in self.verdicts if verdict.resource != "vms"):
+            return "leak"
+        return "none" if self.pattern == "no leak" else "open"
 
 
 def analysed(path: Path, mapping: Mapping[str, str], max_lag_s: float) -> tuple[Recording, Report]:

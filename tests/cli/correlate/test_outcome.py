@@ -30,7 +30,8 @@ def test_the_study_s_own_case() -> None:
     found = told(verdict("rss", cause=A_THREAD), verdict("threads", cause=A_CALL, jumps=(jump,)), related=related)
     assert (found.pattern, found.headline) == ("threads explain memory", "threads explain memory")
     assert found.sentences == (
-        "RSS leaks (confirmed at 69 s) since 41 s: 57 MB a thread (50 to 64), driven by add_sections.",
+        "RSS leaks (confirmed at 69 s) since 41 s: 57 MB a thread (50 to 64); the threads come with calls of "
+        "add_sections.",
         "Threads leak (confirmed at 69 s) since 41 s: 1.03 threads a call of add_sections (0.98 to 1.09). "
         "Apart from that, at once: +34 threads at the first call of add_sections (40 s).",
         "Not CreateRequest (levels correlate 0.96): the growth does not follow it.",
@@ -77,7 +78,7 @@ def test_no_leak_is_said_only_of_what_is_steady() -> None:
     assert told().pattern is None
     warming = told(verdict("rss", "warming", undecided_until_s=300.0), verdict("threads", "steady"))
     assert (warming.pattern, warming.headline) == (None, "undecided: RSS may be warming up")
-    assert warming.sentences == ("RSS: undecided until 300 s.",)
+    assert warming.sentences == ("RSS: undecided; a recording of 300 s or more would tell.",)
 
 
 def test_threads_that_leak_alone_are_no_pattern_of_memory_and_no_peace() -> None:

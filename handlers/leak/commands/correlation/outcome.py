@@ -12,6 +12,7 @@ from handlers.leak.commands.correlation.lags import Pair
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.policy import Subject
 from handlers.leak.settings import Settings
+from handlers.leak.wording import driver
 from schemas.leak import RESOURCES, Jump, Pattern, Resource, Verdict
 
 #: A counter whose level correlates so much with what leaks is said not to be the cause where it is not.
@@ -45,7 +46,7 @@ def judged(recording: Recording, related: tuple[Pair, ...]) -> Outcome:
         if moment in begins:
             subject.interrupt()
         history.extend(subject.observe(moment, levels, counts, gauges))
-    last = (subject.verdicts[key] for key in RESOURCES if key in subject.verdicts)
+    last = (subject.verdicts.get(key) or _unknown(key) for key in RESOURCES if key in recording.series)
     return outcome(tuple(_standing(verdict, history, recording) for verdict in last), tuple(history), related)
 
 
@@ -54,6 +55,11 @@ def outcome(verdicts: tuple[Verdict, ...], history: tuple[Verdict, ...], related
     pattern, headline = _pattern({verdict.resource: verdict for verdict in verdicts})
     sentences = (*(_sentence(verdict) for verdict in verdicts if _worth_saying(verdict)), *_innocent(verdicts, related))
     return Outcome(pattern, headline, sentences, verdicts, history)
+
+
+def _unknown(resource: Resource) -> Verdict:
+    """Of what was measured, but not often enough."""
+    return Verdict(resource=resource, stage="unknown", reason="too little was measured")
 
 
 def _observations(
@@ -137,9 +143,11 @@ def _sentence(verdict: Verdict) -> str:
     jumps = "; ".join(wording.jump(verdict.resource, one) for one in _largest_jumps(verdict))
     apart = f" Apart from that, at once: {jumps}." if jumps else ""
     if not wording.leaks(verdict):
-        until = f" until {wording.seconds(verdict.undecided_until_s)}" if verdict.undecided_until_s is not None else ""
-        what = {"warming": f"undecided{until}", "unknown": "unknown"}.get(verdict.stage, "no growth that goes on")
-        return f"{name}: {what}{': ' if verdict.reason else ''}{verdict.reason}.{apart}"
+        # a recording ends before that, or it would not be undecided any more
+        known_s = verdict.undecided_until_s
+        until = "" if known_s is None else f"; a recording of {wording.seconds(known_s)} or more would tell"
+        what = {"warming": "undecided", "unknown": "unknown"}.get(verdict.stage, "no growth that goes on")
+        return f"{name}: {what}{': ' if verdict.reason else ''}{verdict.reason}{until}.{apart}"
     since = f" since {wording.seconds(verdict.since_s)}" if verdict.since_s is not None else ""
     stage = f"{verdict.stage} at {wording.seconds(verdict.at_s)}"
     return f"{name} leak{'s' if name.isupper() else ''} ({stage}){since}: {_by_cause(verdict)}.{apart}"
@@ -157,7 +165,7 @@ def _by_cause(verdict: Verdict) -> str:
     else:
         said = wording.per_driver(verdict.resource, cause)
     if cause is not None and cause.through:
-        said += f", driven by {wording.title(cause.through)}"
+        said += f"; the {cause.driver} come with {'time alone' if cause.through == 'time' else driver(cause.through)}"
     if cause is not None and cause.alike:
         apart = f"; {cause.tell_apart}" if cause.tell_apart else ""
         said += f"; cannot be told from {', '.join(map(wording.title, cause.alike))}{apart}"
@@ -176,7 +184,7 @@ def _innocent(verdicts: tuple[Verdict, ...], related: tuple[Pair, ...]) -> Itera
         assert verdict.cause is not None
         guilty.update((verdict.cause.driver, verdict.cause.through, *verdict.cause.alike))
     resources = {verdict.resource for verdict in leaking if verdict.resource != "vms"}
-    if not any(driver.startswith(("calls.", "gauge.")) for driver in guilty):
+    if not any(name.startswith(("calls.", "gauge.")) for name in guilty):
         return
     tempting: dict[str, float] = {}
     for pair in related:

@@ -96,7 +96,7 @@ def _resource(axis: Axes, key: str, recording: Recording, report: Report) -> Non
         axis.axvspan(since, _end(recording), color=COLOURS[key], alpha=0.09, linewidth=0)
         cause = verdict.cause
         if cause is not None and cause.per_call is not None:
-            by = f"{wording.quantity(key, cause.per_call.value)} {a_driver(cause.driver)}"
+            by = f"{wording.estimate(verdict.resource, cause.per_call)[0]} {a_driver(cause.driver)}"
         else:
             by = wording.rate(verdict.resource, verdict.rate_per_s) if verdict.rate_per_s else "rate not known"
         text = f"{verdict.stage} leak: {by}"

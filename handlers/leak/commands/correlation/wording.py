@@ -1,5 +1,6 @@
 """How amounts and drivers are said to people: memory in MB of 2**20 bytes, calls by their name, times in seconds."""
 
+import math
 from typing import Final
 
 from handlers.leak.commands.correlation.columns import MEMORY
@@ -56,22 +57,34 @@ def seconds(value: float) -> str:
     return f"{value:,.{1 if abs(value) < 1000 else 0}f}".removesuffix(".0") + " s"
 
 
-def interval(resource: str, found: Interval) -> str:
-    """The interval alone: `0.95 to 1.11`."""
-    return f"{amount(resource, found.low)} to {amount(resource, found.high)}"
+def estimate(resource: Resource, found: Interval) -> tuple[str, str]:
+    """An amount with its unit, and its interval: `1.03 threads` and `(0.98 to 1.09)`; little memory is in kB.
+
+    As exact as the interval allows, with four digits at most.
+    """
+    size, unit = 1.0, str(resource)
+    if resource in MEMORY:
+        size, unit = (MB, "MB") if abs(found.value) >= MB / 10 else (2.0**10, "kB")
+    value, low, high = found.value / size, found.low / size, found.high / size
+    half = (high - low) / 2
+    exact = 3 - math.floor(math.log10(abs(value))) if value else 0
+    decimals = min(-math.floor(math.log10(half / 3)), exact) if half > 0 else exact
+    texts = [f"{one + 0.0:,.{min(max(decimals, 0), 9)}f}" for one in (value, low, high)]
+    return f"{texts[0]} {unit.removesuffix('s') if texts[0] == '1' else unit}", f"({texts[1]} to {texts[2]})"
 
 
 def per_driver(resource: Resource, cause: Cause) -> str:
-    """`1.03 threads a call of add_sections (0.95 to 1.11)`; where there is no amount, the driver alone."""
+    """`1.03 threads a call of add_sections (0.98 to 1.09)`; where there is no amount, the driver alone."""
     if cause.per_call is None:
         return title(cause.driver)
-    return f"{quantity(resource, cause.per_call.value)} {a_driver(cause.driver)} ({interval(resource, cause.per_call)})"
+    each, between = estimate(resource, cause.per_call)
+    return f"{each} {a_driver(cause.driver)} {between}"
 
 
 def rate(resource: Resource, found: Interval) -> str:
-    """`12.3 MB an hour (11 to 13.5)`."""
-    hourly = Interval(*(value * 3600 for value in (found.value, found.low, found.high)))
-    return f"{quantity(resource, hourly.value)} an hour ({interval(resource, hourly)})"
+    """`12 MB an hour (10 to 14)`."""
+    hourly, between = estimate(resource, Interval(found.value * 3600, found.low * 3600, found.high * 3600))
+    return f"{hourly} an hour {between}"
 
 
 def jump(resource: Resource, found: Jump) -> str:

@@ -88,7 +88,7 @@ def _resource(axis: Axes, key: str, recording: Recording, report: Report) -> Non
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=key not in MEMORY))
     axis.margins(y=0.12)
-    low, high = (edge(recording.series[key]) for edge in (np.nanmin, np.nanmax))
+    low, high = float(np.nanmin(recording.series[key])), float(np.nanmax(recording.series[key]))
     if key not in MEMORY and high - low < 1:
         axis.set_ylim(low - 1, high + 1)
     verdict = next((one for one in report.verdicts if one.resource == key), None)

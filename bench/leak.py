@@ -29,7 +29,12 @@ DETECTORS: Final[Mapping[str, Callable[[], Online]]] = {
     "GrowthWindow": baselines.GrowthWindow,
 }  # fmt: skip
 #: Among these the left-out score chooses; the first are the defaults.
-CANDIDATES: Final = (Settings(),)
+CANDIDATES: Final = (
+    Settings(),
+    Settings(least_samples=36, least_significance=8.0, least_calm=0.2),
+    Settings(least_samples=64, least_significance=14.0, least_calm=0.35),
+    Settings(looks=3),
+)
 #: The invented traces: nobody tuned anything to this seed.
 SEED: Final = 4001
 EACH: Final = 5

@@ -47,7 +47,7 @@ def main() -> None:
         bound = asked.cache_mib * 2**20
         session = lancedb.Session(bound, bound) if bound else None
         table = lancedb.connect(directory, session=session).create_table("sections", data=_sections(chance, 1))
-        begin = time.monotonic()
+        begin, period, busy = time.monotonic(), 0.0, 1.0
         while (elapsed := time.monotonic() - begin) < asked.seconds:
             table.add(_sections(chance, SECTIONS_A_CALL))
             calls["add_sections"] += 1
@@ -60,7 +60,10 @@ def main() -> None:
                 table.optimize(cleanup_older_than=timedelta())
                 calls["optimize"] += 1
             _tell(calls)
-            time.sleep(max(0.0, calls["add_sections"] / asked.calls_a_second - elapsed))
+            # at a pace that changes each 10 s, so that calls can be told from time
+            busy = chance.uniform(0.3, 1.7) if elapsed // 10 != period else busy
+            period = elapsed // 10
+            time.sleep(1 / (busy * asked.calls_a_second))
     print(f"{calls['add_sections']} calls of add, {calls['search']} searches")
 
 

@@ -6,6 +6,7 @@ too much. Candidates that fit about equally well are said to be alike, rather th
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -17,6 +18,8 @@ from schemas.leak import Cause, Interval
 _ALIKE: Final = 3.0
 #: Threads or handles that leak explain memory unless something else fits better by this.
 _THROUGH: Final = 12.0
+#: A growth that began with the first call of something is its, unless something else fits better by this.
+_BEGAN: Final = 25.0
 #: Nothing is measured more exactly than this share of the growth.
 _RESOLUTION: Final = 0.004
 #: Two-sided 95 % of Student's t for so many degrees of freedom, and beyond.
@@ -31,11 +34,15 @@ class _Fit(Struct, frozen=True):
 
 
 def explain(
-    levels: Sequence[float], candidates: Mapping[str, Sequence[float]], leaking: Sequence[str]
+    levels: Sequence[float],
+    candidates: Mapping[str, Sequence[float]],
+    leaking: Sequence[str] = (),
+    began: Sequence[str] = (),
 ) -> tuple[Cause, str]:
     """The driver of `levels`, which grow, among `candidates` (name → its level or count in the same blocks).
 
-    `time` must be one. `leaking` are those of threads and handles that leak themselves. The second is the runner-up.
+    `time` must be one. `leaking` are those of threads and handles that leak themselves, `began` the counters whose
+    first call was when the growth began. The second is the runner-up.
     """
     usable = {name: xs for name, xs in candidates.items() if name == "time" or _moves(xs)}
     plain = {name: line(xs, levels) for name, xs in usable.items()}
@@ -50,15 +57,16 @@ def explain(
     def behind(name: str) -> float:
         return len(levels) / 2 * math.log((fits[name].left + least) / (fits[best].left + least))
 
-    driver = best
-    for name in leaking:
-        if name in fits and behind(name) <= _THROUGH:
-            driver = name
-            break
+    driver = next((name for name in leaking if name in fits and behind(name) <= _THROUGH), "")
+    firmly = bool(driver)
+    if not driver:
+        driver = min((name for name in began if name in fits and behind(name) <= _BEGAN), key=behind, default="")
+        firmly = bool(driver)
+    driver = driver or best
     alike = tuple(
         name
         for name in sorted(fits, key=behind)
-        if name != driver and name not in leaking and behind(name) < _ALIKE and driver not in leaking
+        if not firmly and name != driver and name not in leaking and behind(name) < _ALIKE
     )
     fit = fits[driver]
     others = [name for name in sorted(fits, key=behind) if name != driver]
@@ -91,14 +99,14 @@ def _following(xs: Sequence[float], ys: Sequence[float]) -> float:
     fit = line(xs, ys)
     off = [y - fit.start - fit.slope * (x - xs[0]) for x, y in zip(xs, ys, strict=True)]
     squares = sum(each * each for each in off)
-    return min(0.9, max(0.0, sum(a * b for a, b in zip(off, off[1:], strict=False)) / squares)) if squares > 0 else 0.0
+    return min(0.9, max(0.0, sum(a * b for a, b in pairwise(off)) / squares)) if squares > 0 else 0.0
 
 
 def _fit(xs: Sequence[float], ys: Sequence[float], rho: float, total: float) -> _Fit:
     """Least squares after taking out the part of each point that follows from the one before."""
     first = math.sqrt(1 - rho * rho)
-    us = [first * xs[0], *(b - rho * a for a, b in zip(xs, xs[1:], strict=False))]
-    vs = [first * ys[0], *(b - rho * a for a, b in zip(ys, ys[1:], strict=False))]
+    us = [first * xs[0], *(b - rho * a for a, b in pairwise(xs))]
+    vs = [first * ys[0], *(b - rho * a for a, b in pairwise(ys))]
     ones = [first, *([1 - rho] * (len(xs) - 1))]
     s11 = sum(c * c for c in ones)
     s1u = sum(c * u for c, u in zip(ones, us, strict=True))

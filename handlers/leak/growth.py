@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -86,7 +87,7 @@ def examine(xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], 
 
 def _jumps(xs: Sequence[float], pieces: Sequence[Piece], matters: float) -> tuple[tuple[int, float], ...]:
     jumps = []
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in pairwise(pieces):
         jump = after.start - (before.start + before.slope * (xs[after.first] - xs[before.first]))
         if abs(jump) > matters:
             jumps.append((after.first, jump))

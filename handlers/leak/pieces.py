@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -43,7 +44,7 @@ def cut(xs: Sequence[float], ys: Sequence[float], noise: float) -> list[Piece]:
     bounds = _bounds(us, vs, least)
     return [
         _piece(xs, ys, 0 if not first else offset + first * step, offset + end * step)
-        for first, end in zip(bounds, bounds[1:], strict=False)
+        for first, end in pairwise(bounds)
     ]
 
 

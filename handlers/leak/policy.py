@@ -14,6 +14,7 @@ from msgspec import Struct
 from handlers.leak.attribution import explain
 from handlers.leak.blocks import Grid, PackedGrid
 from handlers.leak.judgement import Judgement, judge
+from handlers.leak.lines import likeness, line
 from handlers.leak.series import CALLS, GAUGE, Series, level
 from handlers.leak.settings import Settings
 from handlers.leak.signs import Signs, read
@@ -31,6 +32,13 @@ FLOORS: Final[Mapping[Resource, tuple[float, float]]] = {
     "threads": (5, 0.05), "handles": (6, 0.05), "rss": (2 * MIB, 0.01), "vram": (16 * MIB, 0.01),
     "vms": (64 * MIB, 0.02),
 }  # fmt: skip
+#: A counter is new where it had not called in so many blocks; a growth began with it where so few lie between.
+_NEW: Final = 4
+_NEAR: Final = 2
+#: Threads and handles that grow beside memory that leaks are part of it where they are so much alike.
+_BESIDE: Final = 0.9
+_STILL_BESIDE: Final = 0.8
+_TOGETHER: Final = "it grows together with memory that leaks"
 #: What is given back of a growth that was confirmed clears it; so does a level that stays for as long as it grew.
 _GIVEN_BACK: Final = 0.7
 #: A level that falls by so much while all counters begin anew is a program that began anew.
@@ -97,7 +105,7 @@ class Subject:
         if not t_s > self._last_s or not math.isfinite(t_s):
             return ()
         self._last_s = t_s
-        values: dict[str, float] = {**levels}
+        values: dict[str, float] = dict(levels.items())
         if counts:
             self._count(counts, levels)
             for name, count in counts.items():
@@ -157,9 +165,49 @@ class Subject:
     def _look(self, t_s: float) -> list[Verdict]:
         changed: list[Verdict] = []
         for resource in _ORDER:
-            if resource in self._grid.columns and (verdict := self._examine(resource, t_s)) is not None:
+            if resource not in self._grid.columns:
+                continue
+            if (verdict := self._examine(resource, t_s)) is not None:
                 changed.append(verdict)
+            if resource == "rss":
+                self._join(changed, t_s)
         return changed
+
+    def _join(self, changed: list[Verdict], t_s: float) -> None:
+        """Threads and handles that grow together with memory that is found to leak belong to the same leak."""
+        memory = self._standing["rss"].verdict
+        if memory.stage != "confirmed" or memory.since_s is None:
+            return
+        for resource in ("threads", "handles"):
+            standing = self._standing.get(resource)
+            if standing is None or (standing.verdict.stage == "confirmed" and standing.verdict.reason != _TOGETHER):
+                continue
+            beside = level(self._grid, resource, self._floor(resource), _FEWEST)
+            if beside is None:
+                continue
+            first = next((i for i, t in enumerate(beside.times) if t >= memory.since_s), len(beside.times))
+            rss, values = beside.on(self._grid, "rss")[first:], beside.means[first:]
+            known = standing.verdict.stage == "confirmed"
+            if not values or values[-1] - values[0] < self._floor(resource) or max(values) > values[-1] + 1:
+                continue
+            if likeness(values, rss) < (_STILL_BESIDE if known else _BESIDE):
+                continue
+            pace = line(beside.times[first:], values)
+            candidates: dict[str, Sequence[float]] = {"time": beside.times[first:]}
+            for name in self._grid.columns:
+                if name.startswith(CALLS) and (on := beside.on(self._grid, name)):
+                    candidates[name] = on[first:]
+            cause, _ = explain(values, candidates, (), self._began(beside, first))
+            margin = 2 * pace.error
+            standing.begin, standing.begin_s = values[0], beside.times[first]
+            standing.peak, standing.peak_s = values[-1], t_s
+            standing.verdict = Verdict(
+                resource=resource, stage="confirmed", at_s=t_s, since_s=memory.since_s,
+                rate_per_s=Interval(pace.slope, pace.slope - margin, pace.slope + margin), cause=cause,
+                jumps=_of_first_calls(beside, self._firsts(beside), self._floor(resource)), reason=_TOGETHER,
+            )  # fmt: skip
+            if not known:
+                changed.append(standing.verdict)
 
     def _examine(self, resource: Resource, t_s: float) -> Verdict | None:
         """Look at one resource; its verdict where the stage has changed."""
@@ -215,7 +263,7 @@ class Subject:
             resource=resource, stage=stage, at_s=t_s, since_s=series.times[signs.first],
             rate_per_s=Interval(rate, rate - margin, rate + margin) if math.isfinite(margin) else None,
             cause=self._cause(resource, series, signs, judgement) if leak else None,
-            jumps=self._jumps(series, signs) if leak else (),
+            jumps=self._jumps(resource, series, signs) if leak else (),
             undecided_until_s=None if leak else t_s + judgement.missing * interval_s,
             reason=judgement.reason,
         )  # fmt: skip
@@ -235,22 +283,28 @@ class Subject:
         for name in (*names, *leaking):
             if on := series.on(self._grid, name):
                 candidates[name] = [on[i] for i in points]
-        cause, next_best = explain([values[i] for i in points], candidates, leaking)
+        cause, next_best = explain([values[i] for i in points], candidates, leaking, self._began(series, signs.first))
         if cause.driver in leaking:
             behind = self._standing[cause.driver].verdict.cause
             through = behind.driver if behind is not None else next_best
             cause = msgspec.structs.replace(cause, through=through)
         return cause
 
-    def _jumps(self, series: Series, signs: Signs) -> tuple[Jump, ...]:
-        """Changes of level at once, with the counter that called for the first time then."""
-        times = series.times
-        firsts = {}
+    def _began(self, series: Series, first: int) -> list[str]:
+        """Counters that called for the first time about when the growth began, though they were watched before."""
+        found = []
         for name in self._grid.columns:
             if name.startswith(CALLS) and (on := series.on(self._grid, name)) and on[0] <= 0:
-                firsts[name] = next((times[i] for i, x in enumerate(on) if x > 0), math.inf)
+                called = next((i for i, x in enumerate(on) if x > 0), 0)
+                if called >= _NEW and abs(called - first) <= _NEAR:
+                    found.append(name)
+        return found
+
+    def _jumps(self, resource: Resource, series: Series, signs: Signs) -> tuple[Jump, ...]:
+        """Changes of level at once, with the counter that called for the first time then."""
+        times, firsts = series.times, self._firsts(series)
         if signs.clock != "time":
-            return _of_first_calls(series, firsts)
+            return _of_first_calls(series, firsts, self._floor(resource))
         near_s = 2 * (times[-1] - times[0]) / len(times)
         return tuple(
             Jump(
@@ -259,6 +313,14 @@ class Subject:
             )
             for place, amount in signs.look.jumps
         )  # fmt: skip
+
+    def _firsts(self, series: Series) -> dict[str, float]:
+        """When each counter that was watched from nought on called for the first time."""
+        firsts = {}
+        for name in self._grid.columns:
+            if name.startswith(CALLS) and (on := series.on(self._grid, name)) and on[0] <= 0:
+                firsts[name] = next((series.times[i] for i, x in enumerate(on) if x > 0), math.inf)
+        return firsts
 
     def _leaks(self, resource: Resource) -> bool:
         standing = self._standing.get(resource)
@@ -293,13 +355,13 @@ class Subject:
         return (times[-1] - times[0]) / max(1, self._grid.observed - self._grid.size) if len(times) > 1 else 0.0
 
 
-def _of_first_calls(series: Series, firsts: Mapping[str, float]) -> tuple[Jump, ...]:
-    """How the level changed within the blocks around each first call."""
+def _of_first_calls(series: Series, firsts: Mapping[str, float], least: float) -> tuple[Jump, ...]:
+    """How the level rose within the blocks around each first call, where it did by at least so much."""
     jumps = []
     for name, at_s in firsts.items():
         place = next((i for i, t in enumerate(series.times) if t >= at_s), 0)
         if 0 < place < len(series.times) - 1:
             amount = series.lows[place + 1] - series.lows[place - 1]
-            if amount > 0:
+            if amount >= least:
                 jumps.append(Jump(at_s=at_s, amount=amount, first_call=name))
     return tuple(jumps)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -59,5 +60,5 @@ def _line(points: Sequence[int], xs: Sequence[float], ys: Sequence[float]) -> Tr
     return Troughs(
         points=tuple(points), slope=fit.slope, amount=amount, significance=fit.significance,
         crooked=math.sqrt(fit.squares / n) / amount, lasting=lasting,
-        rising=sum(1 for a, b in zip(ys, ys[1:], strict=False) if b > a) / (n - 1),
+        rising=sum(1 for a, b in pairwise(ys) if b > a) / (n - 1),
     )  # fmt: skip

@@ -35,17 +35,15 @@ class Series(Struct, kw_only=True):
 def level(grid: Grid, name: str, floor: float, fewest: int) -> Series | None:
     """The series of a resource; None where it has fewer blocks, or never moved by as much as `floor`."""
     column = grid.columns[name]
-    lows, highs = column.lows, column.highs
-    rows = [i for i, low in enumerate(lows) if low == low]
+    rows = [i for i, low in enumerate(column.lows) if low == low]
     if len(rows) < fewest:
         return None
-    if len(rows) < len(lows):
-        lows, highs = [lows[i] for i in rows], [highs[i] for i in rows]
+    lows, highs = [column.lows[i] for i in rows], [column.highs[i] for i in rows]
     if max(lows) - min(lows) < floor:
         return None
     series = Series(
-        rows=rows, times=[grid.times[i] for i in rows], means=[column.means[i] for i in rows], lows=list(lows),
-        highs=list(highs), loads=_loads(grid, rows),
+        rows=rows, times=[grid.times[i] for i in rows], means=[column.means[i] for i in rows],
+        lows=lows, highs=highs, loads=_loads(grid, rows),
     )  # fmt: skip
     for _ in range(_LOADS):
         closest, which = _CLOSELY, ""

@@ -1,4 +1,4 @@
-"""What one look at a resource shows: the growth on the clock that it is straightest on, and what speaks against a leak."""
+"""What one look at a resource shows: the growth on its straightest clock, and what speaks against a leak."""
 
 import math
 from typing import Final
@@ -96,7 +96,7 @@ def _grown(xs: list[float], lows: list[float], highs: list[float], floor: float)
 
 
 def _on_counters(grid: Grid, series: Series, floor: float) -> list[tuple[str, Look, list[int], int]]:
-    """Looks in the own time of each counter, from its first call on: which block each point was, and where it called first."""
+    """Looks in the own time of each counter from its first call on; with the block of each point, and of that call."""
     found = []
     for name in grid.columns:
         if not name.startswith(CALLS):

@@ -33,6 +33,11 @@ class Scripted(Subject):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.last_s = 0.0
+        self.said: dict[Resource, Verdict] = {}
+
+    @property
+    def verdicts(self) -> dict[Resource, Verdict]:
+        return self.said
 
     def observe(
         self, t_s: float, levels: Mapping[Resource, float], counts: Mapping[str, float], gauges: Mapping[str, float]
@@ -44,7 +49,7 @@ class Scripted(Subject):
         changed = []
         for (second, resource), verdict in Scripted.script.items():
             if second == t_s and resource in levels:
-                self.verdicts[resource] = verdict
+                self.said[resource] = verdict
                 changed.append(verdict)
         return tuple(changed)
 
@@ -52,7 +57,7 @@ class Scripted(Subject):
         Scripted.interrupts.append(self.last_s)
 
     def pack(self) -> bytes:
-        return msgspec.msgpack.encode([self.last_s, self.verdicts])
+        return msgspec.msgpack.encode([self.last_s, self.said])
 
     @classmethod
     def unpack(cls, packed: bytes, settings: Settings) -> "Scripted":
@@ -61,7 +66,7 @@ class Scripted(Subject):
         except msgspec.DecodeError as error:
             raise ValueError(str(error)) from error
         one = cls(settings)
-        one.last_s, one.verdicts = last_s, verdicts
+        one.last_s, one.said = last_s, verdicts
         return one
 
 

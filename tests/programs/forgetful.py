@@ -1,0 +1,32 @@
+"""A program that starts a thread at each call and never ends it; it counts its calls and ends with its stdin.
+
+`python -m tests.programs.forgetful NAME CALLS_A_SECOND FIRST CALM_S`: FIRST threads are started at once, as a pool
+would, and after a calm the calls come in a fixed but uneven rhythm.
+"""
+
+import random
+import sys
+import threading
+
+import flyball
+
+
+def main() -> None:
+    """Call until stdin ends."""
+    name, rate_hz, first, calm_s = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    over, ended = threading.Event(), threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    rhythm = random.Random(5)
+    with flyball.Workload(name) as workload:
+        for _ in range(first):
+            threading.Thread(target=over.wait, name="pool", daemon=True).start()
+        workload.count("add_sections", 0)
+        ended.wait(calm_s)
+        while not ended.wait(rhythm.expovariate(rate_hz)):
+            threading.Thread(target=over.wait, name="reader", daemon=True).start()
+            workload.count("add_sections")
+    over.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,12 @@ def main() -> None:
     """Call until stdin ends."""
     name, rate_hz, first, calm_s = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     over, ended = threading.Event(), threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def end_with_stdin() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=end_with_stdin, daemon=True).start()
     rhythm = random.Random(5)
     with flyball.Workload(name) as workload:
         for _ in range(first):

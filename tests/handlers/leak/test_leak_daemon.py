@@ -62,7 +62,8 @@ def _leak_with_evidence(daemon: Daemon, process: "subprocess.Popen[str]") -> dic
     while True:
         with urllib.request.urlopen(f"{api}/api/leaks?pid={process.pid}", timeout=10) as answer:
             told: dict[str, Any] = json.load(answer)
-        (leak,) = [one for one in told["leaks"] if one["resource"] == "threads"]
+        found: list[dict[str, Any]] = [one for one in told["leaks"] if one["resource"] == "threads"]
+        (leak,) = found
         if "evidence" in leak:
             return leak
         assert time.monotonic() < deadline_s, told

@@ -21,7 +21,7 @@ _LOOK_AGAIN: Final = 60
 #: Our own bus fills up with ten minutes of samples, which is no leak: what we start is watched from then on.
 FILLS_S: Final = 900.0
 #: A larger snapshot would hold up everybody: what is steady then starts anew.
-LARGEST_SNAPSHOT: Final = 16 << 20
+LARGEST_SNAPSHOT: Final = 8 << 20
 
 
 class Watched:

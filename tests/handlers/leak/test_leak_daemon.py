@@ -1,6 +1,8 @@
 """The whole daemon finds a real program's leak, looks into it, slows it down, and says when it is over."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from schemas.envelope import Event
+from schemas.event import WorkloadRestarted
 from schemas.leak import LeakReport
 from schemas.workload import Directive
 from tests.daemon import ROOT, Daemon, short_directory
@@ -35,13 +38,13 @@ def state() -> Iterator[Path]:
 
 
 @contextmanager
-def _program(daemon: Daemon) -> "Iterator[subprocess.Popen[str]]":
-    words = [sys.executable, "-m", "tests.programs.forgetful", _NAME, "5", "20", "8"]
+def _program(daemon: Daemon, *more: str) -> "Iterator[subprocess.Popen[str]]":
+    words = [sys.executable, "-m", "tests.programs.forgetful", _NAME, "5", "20", "8", *more]
     process = subprocess.Popen(words, cwd=ROOT, env=daemon.workload_environ, text=True, stdin=subprocess.PIPE)
     try:
         yield process
     finally:
-        process.communicate()
+        process.communicate()  # closes its stdin, and waits
 
 
 def _said(
@@ -110,3 +113,37 @@ def test_a_restart_in_the_middle_of_a_leak_does_not_begin_anew(state: Path) -> N
         disturbed_s = time.monotonic() - begun_s
     # beginning anew would take needed_s from the restart on, 1.7 × needed_s in all
     assert disturbed_s - away_s <= 1.3 * needed_s + 2.0
+
+
+_RESTARTS = """
+sampling.interval_s = 0.2
+leak.quiet_s = 2.0
+[[workload]]
+name = "search-docs"
+match.pidfile = "{pidfile}"
+on_leak = "restart"
+may = ["restart"]
+restart = ["sh", "-c", "kill $(cat {pidfile}); sleep 300 >/dev/null 2>&1 & echo $! > {pidfile}"]
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_leak_that_is_confirmed_leads_to_a_restart_in_a_quiet_moment(state: Path, tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    pidfile.write_text("")
+    # calls go on for about 16 s after the calm, and then it is quiet
+    with Daemon(state, _RESTARTS.format(pidfile=pidfile)) as daemon, _program(daemon, "80") as process:
+        pidfile.write_text(f"{process.pid}\n")
+        try:
+            event, _ = _said(daemon, "confirmed", process)
+            assert "a restart of search-docs waits for a quiet moment" in event.text
+            outcome = daemon.event("flyball.workload.restarted", within_s=45.0).event
+            told = outcome.decode(WorkloadRestarted)
+            new = int(pidfile.read_text())
+            assert (told.outcome, told.pids_before, told.pids_after) == ("restarted", (process.pid,), (new,)), told
+            assert "it leaks; in a quiet moment" in outcome.text
+            event, _ = _said(daemon, "cleared", process)
+            assert "its process ended" in event.text
+        finally:
+            if (last := int(pidfile.read_text())) != process.pid:
+                os.kill(last, signal.SIGKILL)

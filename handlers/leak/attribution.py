@@ -20,6 +20,8 @@ _ALIKE: Final = 3.0
 _THROUGH: Final = 12.0
 #: A growth that began with the first call of something is its, unless something else fits better by this.
 _BEGAN: Final = 25.0
+#: Time alone is the simplest.
+_SIMPLE: Final = 1.5
 #: Nothing is measured more exactly than this share of the growth.
 _RESOLUTION: Final = 0.004
 #: Two-sided 95 % of Student's t for so many degrees of freedom, and beyond.
@@ -38,11 +40,14 @@ def explain(
     candidates: Mapping[str, Sequence[float]],
     leaking: Sequence[str] = (),
     began: Sequence[str] = (),
+    *,
+    whole: bool = False,
 ) -> tuple[Cause, str]:
     """The driver of `levels`, which grow, among `candidates` (name → its level or count in the same blocks).
 
     `time` must be one. `leaking` are those of threads and handles that leak themselves, `began` the counters whose
-    first call was when the growth began. The second is the runner-up.
+    first call was when the growth began; `whole` says that the resource comes in whole numbers, so that an amount a
+    call near one is no chance. The second is the runner-up.
     """
     usable = {name: xs for name, xs in candidates.items() if name == "time" or _moves(xs)}
     plain = {name: line(xs, levels) for name, xs in usable.items()}
@@ -62,7 +67,12 @@ def explain(
     if not driver:
         driver = min((name for name in began if name in fits and behind(name) <= _BEGAN), key=behind, default="")
         firmly = bool(driver)
-    driver = driver or best
+    if not driver and whole:
+        driver = next(
+            (name for name in sorted(fits, key=behind) if behind(name) < _ALIKE and _is_whole(fits[name])), ""
+        )
+    if not driver:
+        driver = "time" if "time" in fits and behind("time") <= _SIMPLE else best
     alike = tuple(
         name
         for name in sorted(fits, key=behind)
@@ -88,6 +98,11 @@ def _tell_apart(driver: str, alike: Sequence[str]) -> str:
     if len(calls) > 1:
         return f"leave out {calls[1]} for a while, or call it at another pace than {calls[0]}"
     return f"change the pace of {calls[0]}, and see whether the growth changes with it" if calls else ""
+
+
+def _is_whole(fit: _Fit) -> bool:
+    nearest = round(fit.slope)
+    return nearest >= 1 and abs(fit.slope - nearest) <= 0.05 and fit.error <= 0.05
 
 
 def _moves(xs: Sequence[float]) -> bool:

@@ -29,6 +29,7 @@ class PackedColumn(Struct, frozen=True, array_like=True):
 class PackedGrid(Struct, frozen=True, array_like=True):
     """A grid in a snapshot."""
 
+    most: int
     size: int
     times: bytes
     ends: bytes
@@ -78,6 +79,11 @@ class Column:
     def drop(self) -> None:
         """Begin the block anew."""
         self.total, self.count, self.low, self.high = 0.0, 0, math.inf, -math.inf
+
+    @property
+    def latest_low(self) -> float:
+        """Of the last block in which anything was measured; 0 where nothing was."""
+        return next((low for low in reversed(self.lows) if low == low), 0.0)
 
     def halve(self) -> None:
         """Merge blocks two by two."""
@@ -135,11 +141,15 @@ def _doubles(packed: bytes) -> "array[float]":
 
 
 class Grid:
-    """All series of a subject on one grid of blocks, each of `size` observations."""
+    """All series of a subject on one grid of blocks, each of `size` observations.
 
-    __slots__ = ("_filled", "_time", "columns", "ends", "size", "times")
+    Blocks grow to `most` observations; then the older half is forgotten when there is no more room. 0: never.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_filled", "_time", "columns", "ends", "most", "size", "times")
+
+    def __init__(self, most: int = 0) -> None:
+        self.most = most
         self.size = 1
         self.times = array("d")
         #: when each block ended
@@ -149,9 +159,20 @@ class Grid:
         self._time = 0.0
 
     @property
+    def forgets(self) -> bool:
+        """Whether the next observation makes it forget."""
+        return len(self.times) == CAPACITY - 1 and self._filled == self.size - 1 and 0 < self.most <= self.size
+
+    @property
     def observed(self) -> int:
         """How many observations are in it, about."""
         return len(self.times) * self.size + self._filled
+
+    @property
+    def interval_s(self) -> float:
+        """Mean time between two observations."""
+        times = self.times
+        return (times[-1] - times[0]) / ((len(times) - 1) * self.size) if len(times) > 1 else 0.0
 
     def add(self, t_s: float, values: Mapping[str, float]) -> bool:
         """Take in an observation; whether a block was completed by it."""
@@ -171,12 +192,28 @@ class Grid:
         for column in columns.values():
             column.close()
         if len(self.times) >= CAPACITY:
+            if 0 < self.most <= self.size:
+                self._forget(CAPACITY // 2)
+                return True
             self.times = array("d", map(_mean, self.times[::2], self.times[1::2]))
             self.ends = self.ends[1::2]
             for column in columns.values():
                 column.halve()
             self.size *= 2
         return True
+
+    def _forget(self, blocks: int) -> None:
+        """Drop so many of the oldest blocks."""
+        self.times, self.ends = self.times[blocks:], self.ends[blocks:]
+        for column in self.columns.values():
+            column.means, column.lows = column.means[blocks:], column.lows[blocks:]
+            column.highs, column.lasts = column.highs[blocks:], column.lasts[blocks:]
+
+    def longer(self, most: int) -> "Grid":
+        """A copy that forgets later."""
+        grid = Grid.unpack(self.pack())
+        grid.most = most
+        return grid
 
     def interrupt(self) -> None:
         """Begin the block anew: what is in it lies before a gap."""
@@ -187,7 +224,9 @@ class Grid:
     def pack(self) -> PackedGrid:
         """For a snapshot."""
         columns = {name: column.pack() for name, column in self.columns.items()}
-        return PackedGrid(self.size, self.times.tobytes(), self.ends.tobytes(), self._filled, self._time, columns)
+        return PackedGrid(
+            self.most, self.size, self.times.tobytes(), self.ends.tobytes(), self._filled, self._time, columns
+        )
 
     @classmethod
     def unpack(cls, packed: PackedGrid) -> "Grid":
@@ -195,7 +234,7 @@ class Grid:
 
         :raises ValueError: its parts do not fit.
         """
-        grid = cls()
+        grid = cls(packed.most)
         grid.size, grid.times, grid.ends = packed.size, _doubles(packed.times), _doubles(packed.ends)
         if packed.size < 1 or len(grid.ends) != len(grid.times) or len(grid.times) >= CAPACITY:
             raise ValueError("the blocks do not fit each other")

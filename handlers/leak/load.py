@@ -62,12 +62,17 @@ def _together(values: Sequence[float], load: Sequence[float]) -> Following:
         return nothing
     most_a, most_b = (_CLIP * _usual([pair[k] for pair in pairs]) for k in (0, 1))
     saa = sbb = sab = 0.0
+    most, of_most = 0.0, (0.0, 0.0)
     for a, b in pairs:
         a, b = max(-most_a, min(a, most_a)), max(-most_b, min(b, most_b))
         saa += a * a
         sbb += b * b
         sab += a * b
-    if not saa or not sbb:
+        if a * b > most:
+            most, of_most = a * b, (a, b)
+    # a first call, a restart: one coincidence is none
+    saa, sbb, sab = saa - of_most[0] ** 2, sbb - of_most[1] ** 2, sab - most
+    if saa <= 0 or sbb <= 0:
         return nothing
     closeness = sab / math.sqrt(saa * sbb)
     return Following(closeness, sab / sbb) if closeness * math.sqrt(len(pairs)) >= 3.0 else nothing

@@ -1,46 +1,47 @@
 """Decides online, in bounded memory, whether a resource of a process or card leaks, and what drives it.
 
 One `Subject` is one process (pid, start time) or one card. It is fed one observation at a time and keeps blocks of
-them, not the observations.
+them, not the observations: of the last quarter of an hour, of the last hours, and of its whole life.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
-from handlers.leak.attribution import explain
 from handlers.leak.blocks import Grid, PackedGrid
-from handlers.leak.judgement import Judgement, judge
+from handlers.leak.causes import COUNTED, cause_beside, cause_of, first_calls, jumps_of
+from handlers.leak.judgement import BEYOND, Judgement, judge
 from handlers.leak.lines import likeness, line
 from handlers.leak.series import CALLS, GAUGE, Series, level
 from handlers.leak.settings import Settings
 from handlers.leak.signs import Signs, read
-from schemas.leak import Cause, Interval, Jump, Resource, Stage, Verdict
+from schemas.leak import Interval, Resource, Stage, Verdict
 
 VERSION: Final = 1
 MIB: Final = 2**20
+#: Observations a block has at most, of each grid but the last, which never forgets: with 64 blocks and one observation
+#: a second 17 min, 5 h, and the whole life. A longer grid begins when the one before it would forget.
+_BLOCKS: Final = (16, 256, 0)
 #: Blocks before the first look, and between two looks.
 _FEWEST: Final = 16
 _EVERY: Final = 2
-#: The order in which they are looked at: what threads and handles do explains what memory does.
+#: What threads and handles do explains what memory does, so they come first.
 _ORDER: Final[tuple[Resource, ...]] = ("threads", "handles", "rss", "vram", "vms")
 #: The least growth that matters: in itself, and as a share of the level.
 FLOORS: Final[Mapping[Resource, tuple[float, float]]] = {
     "threads": (5, 0.05), "handles": (6, 0.05), "rss": (2 * MIB, 0.01), "vram": (16 * MIB, 0.01),
     "vms": (64 * MIB, 0.02),
 }  # fmt: skip
-#: A counter is new where it had not called in so many blocks; a growth began with it where so few lie between.
-_NEW: Final = 4
-_NEAR: Final = 2
 #: Threads and handles that grow beside memory that leaks are part of it where they are so much alike.
 _BESIDE: Final = 0.9
 _STILL_BESIDE: Final = 0.8
 _TOGETHER: Final = "it grows together with memory that leaks"
 #: What is given back of a growth that was confirmed clears it; so does a level that stays for as long as it grew.
 _GIVEN_BACK: Final = 0.7
+_STAYED: Final = 64
 #: A level that falls by so much while all counters begin anew is a program that began anew.
 _FRESH: Final = 0.1
 
@@ -49,8 +50,8 @@ class _Standing(Struct):
     """What stands about one resource between looks."""
 
     verdict: Verdict
-    #: looks in a row that found a leak, less those that did not
-    found: int = 0
+    #: looks in a row that found a leak, less those that did not, on each grid
+    found: list[int] = field(default_factory=lambda: [0] * len(_BLOCKS))
     #: of a leak: level and time of its begin, highest level since, and when that was reached
     begin: float = 0.0
     begin_s: float = 0.0
@@ -61,9 +62,10 @@ class _Standing(Struct):
 class _Packed(Struct, frozen=True):
     version: int
     last_s: float
-    grid: PackedGrid
+    grids: list[PackedGrid]
     counted: dict[str, float]
     offsets: dict[str, float]
+    latest: dict[Resource, float]
     standing: dict[Resource, _Standing]
 
 
@@ -73,7 +75,7 @@ class Subject:
     Units: memory in bytes, threads and handles as counts, times in seconds of one monotonic clock.
     """
 
-    __slots__ = ("_counted", "_grid", "_last_s", "_latest", "_offsets", "_standing", "settings")
+    __slots__ = ("_counted", "_grids", "_last_s", "_latest", "_offsets", "_standing", "settings")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -83,7 +85,7 @@ class Subject:
 
     def _begin(self) -> None:
         """Know nothing but what stands."""
-        self._grid = Grid()
+        self._grids = [Grid(_BLOCKS[0])]
         #: each counter as it was last told, and what it had counted before it began anew
         self._counted: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
@@ -113,22 +115,30 @@ class Subject:
         for name, gauge in gauges.items():
             values[GAUGE + name] = gauge
         self._latest = levels
-        if not self._grid.add(t_s, values):
-            return ()
-        blocks = len(self._grid.times)
-        if blocks < _FEWEST or blocks % _EVERY:
-            return ()
-        return tuple(self._look(t_s))
+        grids = self._grids
+        if grids[-1].forgets:
+            grids.append(grids[-1].longer(_BLOCKS[len(grids)]))
+        changed: list[Verdict] = []
+        for rank, grid in enumerate(grids):
+            if grid.add(t_s, values):
+                blocks = len(grid.times)
+                if blocks >= _FEWEST and blocks % _EVERY == 0:
+                    self._look(rank, t_s, changed)
+        return tuple(changed)
 
     def interrupt(self) -> None:
         """Time was lost before the next observation (suspend, a gap in the stream): no rate is taken across."""
-        self._grid.interrupt()
+        for grid in self._grids:
+            grid.interrupt()
 
     def pack(self) -> bytes:
         """All that is known, for a snapshot."""
         return msgspec.msgpack.encode(
-            _Packed(VERSION, self._last_s, self._grid.pack(), self._counted, self._offsets, self._standing)
-        )
+            _Packed(
+                VERSION, self._last_s, [grid.pack() for grid in self._grids], self._counted, self._offsets,
+                dict(self._latest), self._standing,
+            )
+        )  # fmt: skip
 
     @classmethod
     def unpack(cls, packed: bytes, settings: Settings) -> "Subject":
@@ -142,9 +152,12 @@ class Subject:
             raise ValueError(f"not a subject: {error}") from error
         if state.version != VERSION:
             raise ValueError(f"the subject has version {state.version}, not {VERSION}")
+        if not 1 <= len(state.grids) <= len(_BLOCKS):
+            raise ValueError(f"the subject has {len(state.grids)} grids")
         subject = cls(settings)
-        subject._last_s, subject._grid = state.last_s, Grid.unpack(state.grid)
-        subject._counted, subject._offsets, subject._standing = state.counted, state.offsets, state.standing
+        subject._last_s, subject._grids = state.last_s, [Grid.unpack(grid) for grid in state.grids]
+        subject._counted, subject._offsets = state.counted, state.offsets
+        subject._latest, subject._standing = state.latest, state.standing
         return subject
 
     def _count(self, counts: Mapping[str, float], levels: Mapping[Resource, float]) -> None:
@@ -162,206 +175,143 @@ class Subject:
                     self._offsets[name] = self._offsets.get(name, 0.0) + self._counted[name]
         self._counted.update(counts)
 
-    def _look(self, t_s: float) -> list[Verdict]:
-        changed: list[Verdict] = []
+    def _look(self, rank: int, t_s: float, changed: list[Verdict]) -> None:
+        """Look at every resource on one grid; `changed` gets the verdicts whose stage did."""
         for resource in _ORDER:
-            if resource not in self._grid.columns:
+            if resource not in self._grids[rank].columns:
                 continue
-            if (verdict := self._examine(resource, t_s)) is not None:
-                changed.append(verdict)
+            standing = self._standing.get(resource)
+            if standing is None:
+                standing = self._standing[resource] = _Standing(Verdict(resource=resource, stage="unknown", at_s=t_s))
+            before = standing.verdict.stage
+            self._examine(rank, resource, standing, t_s)
+            if before == "confirmed":
+                self._clear(resource, standing, t_s)
+            if standing.verdict.stage != before:
+                changed.append(standing.verdict)
             if resource == "rss":
-                self._join(changed, t_s)
-        return changed
+                self._join(self._grids[rank], changed, t_s)
 
-    def _join(self, changed: list[Verdict], t_s: float) -> None:
+    def _examine(self, rank: int, resource: Resource, standing: _Standing, t_s: float) -> None:
+        grid, floor = self._grids[rank], self._floor(resource)
+        series = level(grid, resource, floor, _FEWEST)
+        signs = None
+        if series is not None:
+            signs = read(grid, resource, series, grid.observed, floor, clocks=resource != "vms")
+        if series is None or signs is None:
+            standing.found[rank] = max(0, standing.found[rank] - 1)
+            if standing.verdict.stage != "confirmed" and not any(standing.found):
+                self._settle(rank, standing, Verdict(resource=resource, stage="steady", at_s=t_s, reason="no growth"))
+            return
+        judgement = judge(resource, signs, self.settings, threads_leak=self._leaks("threads"))
+        if (
+            judgement.leak
+            and rank < len(self._grids) - 1
+            and not self._is_news(rank, resource, series, signs, judgement)
+        ):
+            judgement = Judgement(False, "as much was seen before", missing=signs.samples)
+        standing.found[rank] = standing.found[rank] + 1 if judgement.leak else max(0, standing.found[rank] - 1)
+        self._weigh(rank, resource, standing, series, signs, judgement, t_s)
+
+    def _weigh(
+        self, rank: int, resource: Resource, standing: _Standing, series: Series, signs: Signs, judgement: Judgement,
+        t_s: float,
+    ) -> None:  # fmt: skip
+        """Let a judgement change what stands; whether a leak is over is decided by what is given back alone."""
+        known = standing.verdict.stage == "confirmed"
+        if known and not judgement.leak:
+            return
+        stage: Stage = "suspected" if any(standing.found) else "warming"
+        if known or standing.found[rank] >= self.settings.looks - judgement.clear:
+            stage = "confirmed"
+        leak = stage != "warming"
+        if leak and not judgement.leak:
+            return
+        if stage == "confirmed" and not known:
+            standing.begin, standing.begin_s = series.lows[signs.first], series.times[signs.first]
+            standing.peak, standing.peak_s = series.lows[-1], t_s
+        grid, rate, margin = self._grids[rank], signs.pace.slope, 2 * signs.pace.error
+        verdict = Verdict(
+            resource=resource, stage=stage, at_s=t_s, since_s=series.times[signs.first],
+            rate_per_s=Interval(rate, rate - margin, rate + margin) if math.isfinite(margin) else None,
+            cause=cause_of(grid, resource, series, signs, judgement, self.verdicts) if leak else None,
+            jumps=jumps_of(grid, series, signs, self._floor(resource)) if leak else (),
+            undecided_until_s=None if leak else t_s + judgement.missing * grid.interval_s, reason=judgement.reason,
+        )  # fmt: skip
+        if leak:
+            standing.verdict = verdict
+        else:
+            self._settle(rank, standing, verdict)
+
+    def _settle(self, rank: int, standing: _Standing, verdict: Verdict) -> None:
+        """What is no leak is said by the grid that reaches back furthest."""
+        if rank == len(self._grids) - 1:
+            standing.verdict = verdict
+
+    def _is_news(self, rank: int, resource: Resource, series: Series, signs: Signs, judgement: Judgement) -> bool:
+        """Whether a growth on a grid that forgets rises above all that was there before, half a day ago, say."""
+        before = [
+            high
+            for grid in self._grids[rank + 1 :]
+            for t, high in zip(grid.times, grid.columns[resource].highs, strict=True)
+            if t < series.times[signs.first] and high == high
+        ]
+        above = series.lows[-1] - max(before, default=-math.inf)
+        return judgement.way == "calm" and above >= BEYOND * signs.look.amount
+
+    def _join(self, grid: Grid, changed: list[Verdict], t_s: float) -> None:
         """Threads and handles that grow together with memory that is found to leak belong to the same leak."""
         memory = self._standing["rss"].verdict
         if memory.stage != "confirmed" or memory.since_s is None:
             return
-        for resource in ("threads", "handles"):
+        for resource in COUNTED:
             standing = self._standing.get(resource)
             if standing is None or (standing.verdict.stage == "confirmed" and standing.verdict.reason != _TOGETHER):
                 continue
-            beside = level(self._grid, resource, self._floor(resource), _FEWEST)
-            if beside is None:
+            floor = self._floor(resource)
+            series = level(grid, resource, floor, _FEWEST) if resource in grid.columns else None
+            first = next((i for i, t in enumerate(series.times) if t >= memory.since_s), None) if series else None
+            if series is None or first is None:
                 continue
-            first = next((i for i, t in enumerate(beside.times) if t >= memory.since_s), len(beside.times))
-            rss, values = beside.on(self._grid, "rss")[first:], beside.means[first:]
             known = standing.verdict.stage == "confirmed"
-            if not values or values[-1] - values[0] < self._floor(resource) or max(values) > values[-1] + 1:
+            values = series.means[first:]
+            if values[-1] - values[0] < floor or max(values) > values[-1] + 1:
                 continue
-            if likeness(values, rss) < (_STILL_BESIDE if known else _BESIDE):
+            if likeness(values, series.on(grid, "rss")[first:]) < (_STILL_BESIDE if known else _BESIDE):
                 continue
-            pace = line(beside.times[first:], values)
-            candidates: dict[str, Sequence[float]] = {"time": beside.times[first:]}
-            for name in self._grid.columns:
-                if name.startswith(CALLS) and (on := beside.on(self._grid, name)):
-                    candidates[name] = on[first:]
-            cause, _ = explain(values, candidates, (), self._began(beside, first))
+            pace = line(series.times[first:], values)
             margin = 2 * pace.error
-            standing.begin, standing.begin_s = values[0], beside.times[first]
+            standing.begin, standing.begin_s = values[0], series.times[first]
             standing.peak, standing.peak_s = values[-1], t_s
             standing.verdict = Verdict(
                 resource=resource, stage="confirmed", at_s=t_s, since_s=memory.since_s,
-                rate_per_s=Interval(pace.slope, pace.slope - margin, pace.slope + margin), cause=cause,
-                jumps=_of_first_calls(beside, self._firsts(beside), self._floor(resource)), reason=_TOGETHER,
+                rate_per_s=Interval(pace.slope, pace.slope - margin, pace.slope + margin),
+                cause=cause_beside(grid, series, first), jumps=first_calls(grid, series, floor), reason=_TOGETHER,
             )  # fmt: skip
             if not known:
                 changed.append(standing.verdict)
 
-    def _examine(self, resource: Resource, t_s: float) -> Verdict | None:
-        """Look at one resource; its verdict where the stage has changed."""
-        standing = self._standing.get(resource)
-        if standing is None:
-            standing = self._standing[resource] = _Standing(Verdict(resource=resource, stage="unknown", at_s=t_s))
-        before = standing.verdict.stage
-        floor = self._floor(resource)
-        series = level(self._grid, resource, floor, _FEWEST)
-        signs = (
-            read(self._grid, resource, series, self._grid.observed, floor, clocks=resource != "vms")
-            if series is not None
-            else None
-        )
-        if series is None or signs is None:
-            self._nothing(standing, resource, t_s, "it does not grow" if series else "it stays where it is")
+    def _clear(self, resource: Resource, standing: _Standing, t_s: float) -> None:
+        """A leak is over once most of it was given back, or the level has stayed for as long as it had grown."""
+        grid = self._grids[0]
+        now = min((low for low in grid.columns[resource].lows[-3:] if low == low), default=standing.peak)
+        if now >= standing.peak + self._floor(resource) / 2:
+            standing.peak, standing.peak_s = now, t_s
+        grown_s = standing.peak_s - standing.begin_s
+        if now <= standing.peak - _GIVEN_BACK * (standing.peak - standing.begin):
+            reason = "what it had grown by was given back"
+        elif t_s - standing.peak_s > max(grown_s, _STAYED * grid.interval_s):
+            reason = "it has stayed where it is for as long as it had grown"
         else:
-            self._weigh(standing, resource, series, signs, t_s)
-        if before == "confirmed" and standing.verdict.stage == "confirmed":
-            self._clear(standing, resource, t_s)
-        return standing.verdict if standing.verdict.stage != before else None
+            return
+        standing.found = [0] * len(_BLOCKS)
+        standing.verdict = Verdict(resource=resource, stage="steady", at_s=t_s, reason=reason)
 
     def _floor(self, resource: Resource) -> float:
         least, share = FLOORS[resource]
-        lows = self._grid.columns[resource].lows
-        latest = next((low for low in reversed(lows) if low == low), 0.0)
-        return max(least, share * latest)
-
-    def _weigh(self, standing: _Standing, resource: Resource, series: Series, signs: Signs, t_s: float) -> None:
-        judgement = judge(resource, signs, self.settings, threads_leak=self._leaks("threads"))
-        standing.found = standing.found + 1 if judgement.leak else max(0, standing.found - 1)
-        stage: Stage
-        if standing.verdict.stage == "confirmed":
-            stage = "confirmed"
-            if not judgement.leak:
-                return  # it was confirmed; whether it is over is decided by what is given back
-        elif standing.found >= self.settings.looks - judgement.clear:
-            stage = "confirmed"
-        else:
-            stage = "suspected" if standing.found else "warming"
-        if stage == "confirmed" and standing.verdict.stage != "confirmed":
-            standing.begin, standing.begin_s = series.lows[signs.first], series.times[signs.first]
-            standing.peak, standing.peak_s = series.lows[-1], t_s
-        standing.verdict = self._verdict(resource, stage, series, signs, judgement, t_s)
-
-    def _verdict(
-        self, resource: Resource, stage: Stage, series: Series, signs: Signs, judgement: Judgement, t_s: float
-    ) -> Verdict:
-        leak = stage in ("suspected", "confirmed")
-        interval_s = (series.times[-1] - series.times[0]) / max(1, self._grid.observed - self._grid.size)
-        rate, margin = signs.pace.slope, 2 * signs.pace.error
-        return Verdict(
-            resource=resource, stage=stage, at_s=t_s, since_s=series.times[signs.first],
-            rate_per_s=Interval(rate, rate - margin, rate + margin) if math.isfinite(margin) else None,
-            cause=self._cause(resource, series, signs, judgement) if leak else None,
-            jumps=self._jumps(resource, series, signs) if leak else (),
-            undecided_until_s=None if leak else t_s + judgement.missing * interval_s,
-            reason=judgement.reason,
-        )  # fmt: skip
-
-    def _cause(self, resource: Resource, series: Series, signs: Signs, judgement: Judgement) -> Cause:
-        points = (
-            signs.teeth.points
-            if judgement.way == "troughs" and signs.teeth is not None
-            else range(signs.first, len(series.times))
-        )
-        values = series.lows if judgement.way == "troughs" else series.means
-        candidates: dict[str, Sequence[float]] = {"time": [series.times[i] for i in points]}
-        leaking: list[Resource] = []
-        if resource in ("rss", "vms", "vram"):
-            leaking = [each for each in ("threads", "handles") if self._leaks(each)]
-        names = [name for name in self._grid.columns if name.startswith(CALLS)]
-        for name in (*names, *leaking):
-            if on := series.on(self._grid, name):
-                candidates[name] = [on[i] for i in points]
-        cause, next_best = explain([values[i] for i in points], candidates, leaking, self._began(series, signs.first))
-        if cause.driver in leaking:
-            behind = self._standing[cause.driver].verdict.cause
-            through = behind.driver if behind is not None else next_best
-            cause = msgspec.structs.replace(cause, through=through)
-        return cause
-
-    def _began(self, series: Series, first: int) -> list[str]:
-        """Counters that called for the first time about when the growth began, though they were watched before."""
-        found = []
-        for name in self._grid.columns:
-            if name.startswith(CALLS) and (on := series.on(self._grid, name)) and on[0] <= 0:
-                called = next((i for i, x in enumerate(on) if x > 0), 0)
-                if called >= _NEW and abs(called - first) <= _NEAR:
-                    found.append(name)
-        return found
-
-    def _jumps(self, resource: Resource, series: Series, signs: Signs) -> tuple[Jump, ...]:
-        """Changes of level at once, with the counter that called for the first time then."""
-        times, firsts = series.times, self._firsts(series)
-        if signs.clock != "time":
-            return _of_first_calls(series, firsts, self._floor(resource))
-        near_s = 2 * (times[-1] - times[0]) / len(times)
-        return tuple(
-            Jump(
-                at_s=times[place], amount=amount,
-                first_call=next((name for name, at_s in firsts.items() if abs(at_s - times[place]) <= near_s), ""),
-            )
-            for place, amount in signs.look.jumps
-        )  # fmt: skip
-
-    def _firsts(self, series: Series) -> dict[str, float]:
-        """When each counter that was watched from nought on called for the first time."""
-        firsts = {}
-        for name in self._grid.columns:
-            if name.startswith(CALLS) and (on := series.on(self._grid, name)) and on[0] <= 0:
-                firsts[name] = next((series.times[i] for i, x in enumerate(on) if x > 0), math.inf)
-        return firsts
+        column = self._grids[0].columns.get(resource)
+        return least if column is None else max(least, share * column.latest_low)
 
     def _leaks(self, resource: Resource) -> bool:
         standing = self._standing.get(resource)
         return standing is not None and standing.verdict.stage in ("suspected", "confirmed")
-
-    def _nothing(self, standing: _Standing, resource: Resource, t_s: float, reason: str) -> None:
-        standing.found = max(0, standing.found - 1)
-        if standing.verdict.stage == "confirmed":
-            return
-        stage: Stage = "suspected" if standing.found else "steady"
-        if stage == "steady":
-            standing.verdict = Verdict(resource=resource, stage=stage, at_s=t_s, reason=reason)
-
-    def _clear(self, standing: _Standing, resource: Resource, t_s: float) -> None:
-        """A leak is over once most of it was given back, or the level has stayed for as long as it had grown."""
-        lows = [low for low in self._grid.columns[resource].lows[-3:] if low == low]
-        now = min(lows, default=standing.peak)
-        if now >= standing.peak + self._floor(resource) / 2:
-            standing.peak, standing.peak_s = now, t_s
-        grown = standing.peak - standing.begin
-        if now <= standing.peak - _GIVEN_BACK * grown:
-            reason = "what it had grown by was given back"
-        elif t_s - standing.peak_s > max(standing.peak_s - standing.begin_s, 64 * self._interval_s()):
-            reason = "it has stayed where it is for as long as it had grown"
-        else:
-            return
-        standing.found = 0
-        standing.verdict = Verdict(resource=resource, stage="steady", at_s=t_s, reason=reason)
-
-    def _interval_s(self) -> float:
-        times = self._grid.times
-        return (times[-1] - times[0]) / max(1, self._grid.observed - self._grid.size) if len(times) > 1 else 0.0
-
-
-def _of_first_calls(series: Series, firsts: Mapping[str, float], least: float) -> tuple[Jump, ...]:
-    """How the level rose within the blocks around each first call, where it did by at least so much."""
-    jumps = []
-    for name, at_s in firsts.items():
-        place = next((i for i, t in enumerate(series.times) if t >= at_s), 0)
-        if 0 < place < len(series.times) - 1:
-            amount = series.lows[place + 1] - series.lows[place - 1]
-            if amount >= least:
-                jumps.append(Jump(at_s=at_s, amount=amount, first_call=name))
-    return tuple(jumps)

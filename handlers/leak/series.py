@@ -33,13 +33,13 @@ class Series(Struct, kw_only=True):
 
 
 def level(grid: Grid, name: str, floor: float, fewest: int) -> Series | None:
-    """The series of a resource; None where it has fewer blocks, or never moved by as much as `floor`."""
+    """The series of a resource; None where it has fewer blocks, or has not grown by `floor`."""
     column = grid.columns[name]
     rows = [i for i, low in enumerate(column.lows) if low == low]
     if len(rows) < fewest:
         return None
     lows, highs = [column.lows[i] for i in rows], [column.highs[i] for i in rows]
-    if max(lows) - min(lows) < floor:
+    if min(lows[-2:]) - min(lows[: len(lows) // 2]) < floor:
         return None
     series = Series(
         rows=rows, times=[grid.times[i] for i in rows], means=[column.means[i] for i in rows],

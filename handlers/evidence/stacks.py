@@ -1,6 +1,7 @@
 """The stacks of a Python program's threads, by py-spy, which reads them from outside while the program runs on."""
 
 import atexit
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,9 @@ _MAPS_MOST_BYTES: Final = 4 << 20
 #: A program that runs on may move under the reader's eyes.
 _ATTEMPTS: Final = 3
 _NOT_ALLOWED: Final = ("permission denied", "operation not permitted", "eperm")
+#: Ends py-spy's head: the version, an empty line, the first thread. The command line before it may hold any lines, also
+#: such ones, so the last one counts.
+_HEAD: Final = re.compile(r"(?s:.*)^Python v[^\n]*\n\n(?=Thread )", re.MULTILINE)
 
 
 class NoStacks(Exception):
@@ -98,9 +102,14 @@ def _run(words: list[str], within_s: float) -> tuple[int, str, str]:
 
 
 def _cut(said: str) -> str:
-    """From the first thread on, since the head holds the command line, which may hold secrets; whole lines."""
-    _, thread, rest = said.partition("Thread ")
-    stacks = thread + rest
+    """From the first thread on, since the head holds the command line, which may hold secrets; whole lines.
+
+    :raises NoStacks: where the head ends cannot be told.
+    """
+    head = _HEAD.match(said)
+    if head is None:
+        raise NoStacks("stacks: py-spy printed what Flyball does not know; is it another version of it?")
+    stacks = said[head.end() :]
     if len(stacks.encode()) <= MOST_BYTES:
         return stacks.rstrip("\n")
     kept = stacks.encode()[:MOST_BYTES].decode(errors="ignore")

@@ -72,6 +72,27 @@ def test_no_command_line_and_no_local_variable_is_told(hoarder: Hoarder, tmp_pat
     assert "Arguments" not in found.stacks
 
 
+@pytest.mark.parametrize("title", ["Thread pool", "\nThread 1", "\nPython v3.11.7 (x)\n\nThread 1"])
+def test_a_command_line_that_looks_like_a_stack_is_not_told_either(title: str) -> None:
+    words = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)", title, "--token", "s3cr3t"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as program:
+        try:
+            assert program.stdout is not None
+            program.stdout.readline()
+            found = look(program.pid)
+        finally:
+            program.kill()
+    assert found.stacks.startswith(f"Thread {program.pid} ")
+    assert "s3cr3t" not in found.stacks
+
+
+def test_what_py_spy_never_prints_is_not_told(hoarder: Hoarder, tmp_path: Path) -> None:
+    tool = script(tmp_path / "py-spy", "echo 'Process 1: serve --token s3cr3t Thread 1'")
+    found = look(hoarder.pid, tool=tool)
+    assert found.stacks == ""
+    assert found.missing == ["stacks: py-spy printed what Flyball does not know; is it another version of it?"]
+
+
 def test_nothing_stands_still_while_it_is_looked_at(hoarder: Hoarder) -> None:
     """A stop of ours would come with every look; what else makes a busy machine wait comes and goes."""
     tries = []
@@ -115,7 +136,7 @@ def test_a_tool_that_hangs_is_ended_with_the_time(hoarder: Hoarder, tmp_path: Pa
 
 
 def test_a_tool_that_never_ends_to_talk_is_cut(hoarder: Hoarder, tmp_path: Path) -> None:
-    tool = script(tmp_path / "py-spy", "yes 'Thread 1 (idle): \"äöü\"'")
+    tool = script(tmp_path / "py-spy", "echo 'Python v3.11.7 (python3)\n'", "yes 'Thread 1 (idle): \"äöü\"'")
     found = look(hoarder.pid, tool=tool)
     assert found.took_s < BUDGET_S
     assert MOST_BYTES * 0.9 < len(found.stacks.encode()) <= MOST_BYTES + 4

@@ -25,24 +25,24 @@ LASTING: Final = 0.3
 #: Troughs that make it a saw-tooth, of which falls are no wonder; of anything else they say that it was given back.
 TOOTHED: Final = 3
 BEYOND: Final = 0.35
-FALLEN: Final = 0.6
-INSIDE: Final = 0.8
+FALLEN: Final = 0.4
+INSIDE: Final = 1.2
 #: A load that moves so much like the level explains it.
 ALIKE: Final = 0.95
 #: Memory that is so much like the threads is judged with them.
-FOLLOWS: Final = 0.9
+FOLLOWS: Final = 0.85
 #: A pool of threads grows to its size and stops: fewer new ones are no leak, unless as regular as clockwork, or after
 #: the pool's own start-up.
-POOL_THREADS: Final = 20.0
+POOL_THREADS: Final = 25.0
 CLOCKWORK: Final = 20.0
 #: After a calm: of at least so many samples; the growth is believed once it has lasted for this share of the time
 #: before it, or for so many samples.
 CALM_SAMPLES: Final = 12
 CALM_LASTING: Final = 0.2
 AS_LONG: Final = 0.5
-LONG_ENOUGH: Final = 400
+LONG_ENOUGH: Final = 600
 #: After a faster rise, a warm-up, that is over: how much faster and larger it was.
-FASTER: Final = 8.0
+FASTER: Final = 10.0
 BEFORE: Final = 3.0
 #: Since the beginning, and still going on.
 AGE: Final = 512
@@ -85,32 +85,44 @@ def judge(resource: str, signs: Signs, settings: Settings, *, threads_leak: bool
 
 def _by_past(signs: Signs, clear: bool, settings: Settings) -> Judgement:
     """What came before decides how long it must have grown."""
-    look = signs.look
     before = signs.age - signs.samples
     calm = signs.quiet >= settings.least_calm and signs.quiet * signs.samples >= CALM_SAMPLES
     needed = int(AS_LONG * min(before, LONG_ENOUGH))
     if calm and signs.lasting >= CALM_LASTING and signs.samples >= needed:
         return Judgement(True, "it grows steadily after a calm", "calm", clear)
-    if (
-        look.faster >= FASTER and signs.before >= BEFORE and 2 * signs.samples >= signs.age >= 48
-        and signs.samples >= 40 and look.lasting >= 0.5 and signs.lasting >= 0.6 and look.crooked <= 0.06
-        and look.significance >= 9
-    ):  # fmt: skip
+    if _is_slower(signs):
         return Judgement(True, "it grows steadily after a warm-up that is over", "slower", clear)
-    if (
-        signs.age >= AGE and signs.samples >= 0.3 * signs.age and look.lasting >= 0.85 and signs.lasting >= 0.8
-        and look.crooked <= 0.08 and look.significance >= 12
-    ):  # fmt: skip
+    if _is_long(signs):
         return Judgement(True, "it has grown steadily for long", "long", clear)
     if calm:
         return _not_yet("it has grown for a shorter time than it was calm", max(1, needed - signs.samples))
     return _not_yet("it has grown from the start, as a warm-up does", max(signs.samples // 2, AGE - signs.age))
 
 
-def _toothed(teeth: Troughs, signs: Signs) -> bool:
+def _is_slower(signs: Signs) -> bool:
+    """A warm-up, and then a line, for longer and much slower; a cache that fills would have bent by then."""
+    look = signs.look
     return (
-        teeth.significance >= 10 and teeth.crooked <= 0.15 and teeth.rising >= 0.8 and signs.age >= 60
-        and signs.alike <= ALIKE and _share(teeth, signs) >= 0.3
+        look.faster >= FASTER and signs.before >= BEFORE
+        and signs.samples >= 40 and signs.samples >= 0.6 * signs.age
+        and look.lasting >= 0.4 and signs.lasting >= 0.6 and look.crooked <= 0.08 and look.significance >= 8
+    )  # fmt: skip
+
+
+def _is_long(signs: Signs) -> bool:
+    """No calm was ever seen, but a line for long: of a warm-up, a cache or a pool one would expect an end."""
+    look = signs.look
+    return (
+        signs.age >= AGE and signs.samples >= 0.2 * signs.age
+        and look.lasting >= 0.7 and signs.lasting >= 0.85 and look.crooked <= 0.08 and look.significance >= 15
+    )  # fmt: skip
+
+
+def _toothed(teeth: Troughs, signs: Signs) -> bool:
+    """Enough troughs, over enough of the time, rise on a line."""
+    return (
+        signs.age >= 60 and _share(teeth, signs) >= 0.2
+        and teeth.significance >= 10 and teeth.crooked <= 0.1 and teeth.rising >= 0.6 and signs.alike <= ALIKE
     )  # fmt: skip
 
 

@@ -70,8 +70,8 @@ def _together(values: Sequence[float], load: Sequence[float]) -> Following:
         sab += a * b
         if a * b > most:
             most, of_most = a * b, (a, b)
-    # a first call, a restart: one coincidence is none
-    saa, sbb, sab = saa - of_most[0] ** 2, sbb - of_most[1] ** 2, sab - most
+    if most > sab / 2:  # a first call, a restart: one coincidence is none
+        saa, sbb, sab = saa - of_most[0] ** 2, sbb - of_most[1] ** 2, sab - most
     if saa <= 0 or sbb <= 0:
         return nothing
     closeness = sab / math.sqrt(saa * sbb)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from handlers.leak.lines import line
 
 #: Most points that are looked at, fewest points of a piece, most pieces.
-_POINTS: Final = 28
+_POINTS: Final = 32
 _SHORTEST: Final = 3
 _PIECES: Final = 5
 #: What one more piece must bring, in units of the Bayesian information criterion: twice the usual, for neighbours are

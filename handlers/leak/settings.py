@@ -16,11 +16,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     # -- how it is decided -----------------------------------------------------------------------------------------
 
     #: Samples for which a series must have grown before it may be suspected; a third of that where it is very clear.
-    least_samples: Annotated[int, Meta(ge=16, le=100_000)] = 48
+    least_samples: Annotated[int, Meta(ge=16, le=100_000)] = 56
     #: Least slope of a growth, in standard errors that know of autocorrelation.
-    least_significance: Annotated[float, Meta(ge=1, le=99)] = 10.0
+    least_significance: Annotated[float, Meta(ge=1, le=99)] = 8.0
     #: How far the points may lie off the line, as a share of the growth.
-    most_crooked: Annotated[float, Meta(gt=0, le=0.29)] = 0.11
+    most_crooked: Annotated[float, Meta(gt=0, le=0.29)] = 0.08
     #: How long the level must have been calm before, as a share of the time for which it has grown.
     least_calm: Annotated[float, Meta(ge=0, le=10)] = 0.25
     #: Looks in a row that must find a growth before a suspicion is confirmed; a very clear one needs one less.

@@ -71,7 +71,7 @@ class LeakWatch(Handler):
 
     def tick(self, context: Context) -> Decisions | None:
         """Where it was switched off, end what stands."""
-        if self._settings.enabled or self._watch.latest is None:
+        if self._settings.enabled or self._watch.is_idle:
             return None
         telling = Telling(context, "", self._settings.critical_s)
         self._watch.switch_off(telling)

@@ -75,6 +75,7 @@ def begin(
             kind=kind, leaks=[], since_s=now_s, reason=f"it leaks {units.NAMES[leak.resource]}"
         )
     standing.leaks.append(leak.id)
+    standing.asked = False  # what was refused for another leak is asked for once more; who restarts has a budget
     if kind == "throttle":
         said = f"{name} is asked to go at speed {settings.throttle_speed:.4g} until this is over"
     elif kind == "cleanup":
@@ -88,10 +89,11 @@ def begin(
 
 def over(reactions: Reactions, leak: Leak) -> tuple[list[Withdrawal], str]:
     """A leak is over: so is what was done about it alone; also says so, unless more is known of it already."""
-    name = leak.who.workload
-    reaction = reactions.standing.get(name)
-    if reaction is None or leak.id not in reaction.leaks:
+    # not by `leak.who.workload`: the process may have left its workload meanwhile
+    name = next((name for name, one in reactions.standing.items() if leak.id in one.leaks), "")
+    if not name:
         return [], ""
+    reaction = reactions.standing[name]
     reaction.leaks.remove(leak.id)
     if reaction.leaks:
         return [], f"what is done about {name} goes on, since it leaks more" if reaction.kind != "restart" else ""
@@ -101,6 +103,17 @@ def over(reactions: Reactions, leak: Leak) -> tuple[list[Withdrawal], str]:
         "restart": "" if reaction.asked else f"the restart of {name} is not waited for any more",
     }
     return _end(reactions, name), said[reaction.kind]
+
+
+def drop_unwanted(reactions: Reactions, declared: Mapping[str, Declared]) -> list[str]:
+    """After a start: end what the configuration does not ask for, or allow, any more; returns the leaks it was for."""
+    dropped: list[str] = []
+    for name, one in list(reactions.standing.items()):
+        workload = declared.get(name)
+        if workload is None or workload.on_leak != one.kind or one.kind not in workload.may:
+            _end(reactions, name)
+            dropped += one.leaks
+    return dropped
 
 
 def expire(reactions: Reactions, now_s: float, settings: Settings) -> list[Withdrawal]:

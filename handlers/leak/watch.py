@@ -55,6 +55,11 @@ class Watch:
         self._forecast_s = 0.0
         self.subjects = Subjects(settings, subject, effects.is_own_child)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to end: no sample was seen, and no leak stands."""
+        return self.latest is None and not self.standing.leaks
+
     def wall(self, at_s: float) -> float:
         """Unix time of a time of the sampler's."""
         return self._wall_offset_s + at_s
@@ -129,6 +134,9 @@ class Watch:
         subjects.unpack(state.subjects)
         self.subjects, self.standing, self.reactions = subjects, state.standing, state.reactions
         self.counting = Counting(state.counted)
+        for id in reactions.drop_unwanted(self.reactions, self._declared):
+            if (leak := self.standing.leaks.get(id)) is not None:
+                leak.reaction = "what was done about it is over: the configuration does not ask for it any more"
         self._boot_id, self._wall_offset_s = state.boot_id, state.wall_offset_s
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -203,8 +211,8 @@ class Watch:
 
     def _watch_for_quiet(self, sample: Sample, telling: Telling) -> None:
         waiting = self.reactions.waiting()
-        if not waiting or "processes" in sample.unread:
-            return
+        if not waiting or "processes" in sample.unread or not telling.context.entry:
+            return  # while the bus is away no request reaches anybody
         if forecasts := abs(sample.monotonic_s - self._forecast_s) >= _FORECAST_EVERY_S:
             self._forecast_s = sample.monotonic_s
         for name in waiting:

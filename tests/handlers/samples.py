@@ -76,7 +76,7 @@ def context(second: float = 0.0, stream: Stream = "samples", **fields: Any) -> C
         host=fields.pop("host", HOST),
         boot_id=fields.pop("boot_id", BOOT),
         stream=stream,
-        entry=f"{int((WALL_S + second) * 1000)}-0",
+        entry=fields.pop("entry", f"{int((WALL_S + second) * 1000)}-0"),
         wall_s=WALL_S + second,
         monotonic_s=second,
         **fields,

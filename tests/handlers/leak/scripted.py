@@ -116,13 +116,15 @@ class Fed:
         counted: Sequence[Counted] = (),
         figures: Host | None = None,
         replaying: bool = False,
+        away: bool = False,
         **fields: Any,
     ) -> Decisions:
-        """A full sample at that time."""
+        """A full sample at that time; `away`: in process, since the bus is away."""
         one = sample(
             second, gpus, processes=processes or (process(),), figures=figures, counted=tuple(counted), **fields
         )
-        return self.take(sampled(one), context(second, boot_id=one.boot_id, replaying=replaying))
+        entry: dict[str, Any] = {"entry": ""} if away else {}
+        return self.take(sampled(one), context(second, boot_id=one.boot_id, replaying=replaying, **entry))
 
     def hear(self, second: float, type: str, data: object, stream: Any = "events", **fields: Any) -> Decisions:
         """Any other entry."""

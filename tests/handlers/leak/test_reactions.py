@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from handlers.leak.handler import LeakWatch
 from handlers.leak.settings import Settings
 from schemas.demand import Demand
 from schemas.event import WorkloadRestarted
@@ -11,7 +12,7 @@ from schemas.leak import Interval
 from schemas.sample import Host
 from supervisor.handler import Decisions, Declared, Withdrawal
 from tests.handlers.leak.scripted import MIB, PID, Fed, commands, process, reports, told, verdict
-from tests.handlers.samples import GIB
+from tests.handlers.samples import GIB, context
 
 NAME = "search-docs"
 
@@ -146,3 +147,62 @@ def test_a_refusal_is_told_and_the_restart_is_not_asked_for_again() -> None:
     assert all(fed.see(float(second)) == Decisions() for second in range(1021, 1060))
     fed.say(1060.0, verdict("steady"))
     assert "was not restarted: the budget is spent" in told(fed.see(1060.0))[0][1]
+
+
+def test_a_second_leak_asks_for_the_restart_that_was_refused_for_the_first() -> None:
+    fed = Fed(_declared("restart", "restart"))
+    _confirmed(fed)
+    first = [command for n in range(1, 20) for command in commands(fed.see(1000.0 + n), "restart")]
+    refused = WorkloadRestarted(workload=NAME, outcome="refused", reason="the budget is spent", cause="c")
+    fed.hear(1020.0, "flyball.workload.restarted", refused)
+    fed.say(1030.0, verdict("confirmed", "handles"))
+    assert "waits for a quiet moment" in reports(fed.see(1030.0))[0].reaction
+    second = [command for n in range(1, 20) for command in commands(fed.see(1030.0 + n), "restart")]
+    assert (len(first), len(second)) == (1, 1)
+    assert first[0].id != second[0].id
+
+
+def test_no_restart_is_asked_for_while_the_bus_is_away_but_as_soon_as_it_is_back() -> None:
+    fed = Fed(_declared("restart", "restart"))
+    _confirmed(fed)
+    for second in range(1001, 1030):
+        assert not commands(fed.see(float(second), away=True), "restart")
+    assert [n for n in range(1030, 1060) if commands(fed.see(float(n)), "restart")] == [1030]
+
+
+@pytest.mark.parametrize("kind", ["throttle", "cleanup", "restart"])
+def test_who_leaves_the_workload_and_ends_leaves_nothing_standing(kind: str) -> None:
+    fed = Fed(_declared(kind, kind))
+    _confirmed(fed)
+    fed.see(1001.0, process(workload=""))
+    fed.say(1002.0, verdict("steady"))
+    over = fed.see(1002.0, process(workload=""))
+    assert over.demands == ([] if kind == "restart" else [Withdrawal("leak", f"workload.{NAME}")])
+    assert fed.handler.demands() == []
+    assert not [n for n in range(1003, 1030) if commands(fed.see(float(n)), "restart")]
+
+
+@pytest.mark.parametrize("declared", [[], _declared("report", "throttle"), _declared("throttle", "pause")])
+def test_what_the_configuration_does_not_ask_for_any_more_ends_with_a_restart(declared: list[Declared]) -> None:
+    fed = Fed(_declared("throttle", "throttle"))
+    _confirmed(fed)
+    fed.declared = declared
+    fed.reborn()
+    assert fed.handler.demands() == []
+    fed.say(1100.0, verdict("steady"))
+    over = fed.see(1100.0)
+    assert over.demands == []
+    assert told(over)[0][1].endswith("the configuration does not ask for it any more")
+
+
+def test_what_was_switched_off_before_a_start_is_ended_by_it() -> None:
+    fed = Fed(_declared("throttle", "throttle"))
+    _confirmed(fed)
+    handler = LeakWatch(Settings(enabled=False), fed.declared, fed.subject)
+    handler.restore(fed.handler.snapshot())
+    ended = handler.tick(context(1100.0))
+    assert ended is not None
+    assert ended.demands == [Withdrawal("leak", f"workload.{NAME}")]
+    assert told(ended)[0][0] == "cleared"
+    assert handler.tick(context(1101.0)) is None
+    assert (handler.demands(), handler.view()) == ([], {"problems": []})

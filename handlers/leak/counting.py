@@ -1,11 +1,13 @@
 """What programs count, by process and workload: their own word through the SDK, and what was polled."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from handlers.leak.names import Names
+from handlers.leak.names import MOST, Names
 from schemas.sample import SAME_START_S, Counted, Process
 from schemas.workload import Counters
 
@@ -14,6 +16,10 @@ NOTHING: Figures = {}
 _SDK: Final = "sdk"
 #: Workloads and cards whose counters' names are remembered.
 _MOST_NAMED: Final = 4096
+#: A counter with a longer name is left out.
+_LONGEST_NAME: Final = 128
+#: What was told by a process that so many samples in a row do not show is forgotten: anybody may name any pid.
+_MOST_UNSEEN: Final = 60
 
 
 class Tally(Struct, frozen=True):
@@ -39,6 +45,8 @@ class Counting:
     def __init__(self, ledger: Ledger | None = None) -> None:
         ledger = ledger or Ledger()
         self._told: dict[int, Counters] = {one.pid: one for one in ledger.told}
+        #: pid → samples in a row that did not show it, of those that told something
+        self._unseen = dict.fromkeys(self._told, 0)
         self._polled: dict[str, list[Counted]] = {}
         self._names = {whose: (Names(counts), Names(gauges)) for whose, (counts, gauges) in ledger.owners.items()}
         #: workload → the pids of this sample that told something
@@ -47,11 +55,12 @@ class Counting:
         self._tallies: dict[str, Tally] = {}
 
     def tell(self, message: Counters, most: int) -> None:
-        """A process says what it counted; of more than `most` processes the first is forgotten."""
+        """A process says what it counted, by `MOST` names; of more than `most` processes the first is forgotten."""
         self._told.pop(message.pid, None)
-        self._told[message.pid] = message
+        self._told[message.pid] = replace(message, counts=_bounded(message.counts), gauges=_bounded(message.gauges))
+        self._unseen.setdefault(message.pid, 0)
         while len(self._told) > most:
-            del self._told[next(iter(self._told))]
+            self._forget(next(iter(self._told)))
 
     def look(self, processes: Iterable[Process], counted: Iterable[Counted]) -> None:
         """A full sample: who lives, and what was polled; a source that has not answered for too long has no figures."""
@@ -62,14 +71,18 @@ class Counting:
         self._tellers = {}
         if not self._told:
             return
+        shown: set[int] = set()
         for process in processes:
+            shown.add(process.pid)
             told = self._told.get(process.pid)
             if told is None:
                 continue
             if abs(told.start_time_s - process.start_time_s) > SAME_START_S:
-                del self._told[process.pid]  # another process has its pid
+                self._forget(process.pid)  # another process has its pid
             elif process.workload:
                 self._tellers.setdefault(process.workload, []).append(process.pid)
+        if shown:  # else the table of processes could not be read
+            self._age(shown)
 
     def pack(self) -> Ledger:
         """What a program does not tell again, as long as it counts nothing."""
@@ -104,6 +117,15 @@ class Counting:
             gauges.merged((name, tally.gauges) for name, tally in tallies),
         )
 
+    def _age(self, shown: set[int]) -> None:
+        for pid in list(self._told):
+            self._unseen[pid] = 0 if pid in shown else self._unseen[pid] + 1
+            if self._unseen[pid] >= _MOST_UNSEEN:
+                self._forget(pid)
+
+    def _forget(self, pid: int) -> None:
+        del self._told[pid], self._unseen[pid]
+
     def _merged(self, workload: str, told: list[Counters]) -> Tally:
         polled = self._polled.get(workload, ())
         counts, gauges = self._called(workload)
@@ -118,6 +140,10 @@ class Counting:
                 del self._names[next(iter(self._names))]
             self._names[whose] = Names(), Names()
         return self._names[whose]
+
+
+def _bounded(figures: dict[str, float]) -> dict[str, float]:
+    return dict(islice(((name, value) for name, value in figures.items() if len(name) <= _LONGEST_NAME), MOST))
 
 
 def _sums(figures: Iterable[Figures]) -> Figures:

@@ -3,8 +3,12 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from handlers.leak import effects
+from handlers.leak.names import MOST
 from handlers.leak.routes import Leaks, LeaksQuery
 from handlers.leak.settings import Settings
 from schemas.sample import Counted, GpuProcess
@@ -161,3 +165,28 @@ def _leaks(fed: Fed) -> Leaks:
 def _own_start_s() -> float:
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def test_what_a_program_tells_of_itself_is_bounded() -> None:
+    fed = Fed()
+    counts: dict[str, Any] = {"x" * 129: 1.0} | {f"c{number}": 1.0 for number in range(2000)}
+    fed.count(999.0, **counts)
+    fed.see(1000.0)
+    assert list(Scripted.fed[0][2]) == [f"c{number}" for number in range(MOST)]
+
+
+def test_what_is_told_in_the_name_of_a_process_that_nobody_sees_is_forgotten() -> None:
+    fed = Fed()
+    fed.count(999.0, add_sections=3)
+    alone = len(fed.handler.snapshot())
+    for number in range(100):
+        fed.count(999.0, pid=PID + 1 + number, nothing=1.0)
+    assert len(fed.handler.snapshot()) > alone + 100 * 50
+    for second in range(1000, 1030):
+        fed.see(float(second))
+        fed.count(second + 0.7, pid=PID + 1, nothing=1.0)
+    for second in range(1030, 1060):
+        fed.see(float(second))
+    assert Scripted.fed[-1][2] == {"add_sections": 3}
+    told = {one["pid"] for one in msgspec.msgpack.decode(fed.handler.snapshot())["counted"]["told"]}
+    assert told == {PID}

@@ -16,7 +16,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     # -- how it is decided -----------------------------------------------------------------------------------------
 
     #: Samples for which a series must have grown before it may be suspected; a third of that where it is very clear.
-    least_samples: Annotated[int, Meta(ge=16, le=100_000)] = 56
+    least_samples: Annotated[int, Meta(ge=16, le=100_000)] = 48
     #: Least slope of a growth, in standard errors that know of autocorrelation.
     least_significance: Annotated[float, Meta(ge=1, le=99)] = 8.0
     #: How far the points may lie off the line, as a share of the growth.

@@ -140,7 +140,10 @@ class ApiSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Match(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which processes are a declared workload: all of the given conditions must hold."""
+    """Which processes are a declared workload: all of the given conditions must hold, and for their children none.
+
+    Without any, whoever joins through the SDK by its name is it; with some, nobody is by word alone.
+    """
 
     #: File whose first line is the pid.
     pidfile: str = ""

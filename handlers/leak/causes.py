@@ -56,7 +56,7 @@ def cause_beside(grid: Grid, series: Series, first: int) -> Cause:
 
 
 def jumps_of(grid: Grid, series: Series, signs: Signs, least: float) -> tuple[Jump, ...]:
-    """Changes of level at once, with the counter that called for the first time then."""
+    """Where the level rose at once, by at least `least`, with the counter that called for the first time then."""
     if signs.clock != "time":
         return first_calls(grid, series, least)
     times, firsts = series.times, _firsts(grid, series)
@@ -67,6 +67,7 @@ def jumps_of(grid: Grid, series: Series, signs: Signs, least: float) -> tuple[Ju
             first_call=next((name for name, at_s in firsts.items() if abs(at_s - times[place]) <= near_s), ""),
         )
         for place, amount in signs.look.jumps
+        if amount >= least
     )  # fmt: skip
 
 

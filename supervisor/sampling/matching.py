@@ -85,11 +85,15 @@ class Kin(Struct):
 MARK: Final = "@"
 
 
-def register(roots: dict[int, str], pid: int, name: str) -> None:
-    """Let a process that registered be a root under its own word; with a `MARK` only where it is none yet."""
+def register(roots: dict[int, str], pid: int, name: str, declared: Collection[str]) -> None:
+    """Let a process that registered be a root under its own word; with a `MARK` only where it is none yet.
+
+    The name of a declaration with conditions is not to be had by a word: what is done about that workload, up to its
+    restart, must not follow from what a stranger does. Who fulfils it, or descends from who does, bears it anyway.
+    """
     if name.startswith(MARK):
         roots.setdefault(pid, name)
-    else:
+    elif name not in declared:
         roots[pid] = name
 
 

@@ -55,6 +55,7 @@ class PsutilProcesses:
 
     def __init__(self, workloads: Sequence[WorkloadSection] = (), *, top: int = 20) -> None:
         self._declared = declarations(workloads)
+        self._declared_names = frozenset(declaration.name for declaration in self._declared)
         self.top = top
         self._kin: dict[psutil.Process, Kin] = {}
 
@@ -63,7 +64,7 @@ class PsutilProcesses:
         there = {process.pid: process for process in psutil.process_iter()}
         self._kin = {process: self._kin.get(process) or _kin(process) for process in there.values()}
         known = {kin.pid: kin for kin in self._kin.values()}
-        names = {declaration.name for declaration in self._declared}.union(name for _, name in registered.values())
+        names = self._declared_names.union(name for _, name in registered.values())
         belong(known.values(), self._roots(there, registered), known, names)
         resident = {pid: size for pid, process in there.items() if (size := _resident(process)) is not None}
         chosen = set(nlargest(self.top, resident, key=resident.__getitem__))
@@ -88,7 +89,7 @@ class PsutilProcesses:
                     roots.setdefault(pid, declaration.name)
         for pid, (start_time_s, name) in registered.items():
             if pid in there and abs(there[pid].create_time() - start_time_s) < _SAME_START_S:
-                register(roots, pid, name)
+                register(roots, pid, name, self._declared_names)
         return roots
 
 

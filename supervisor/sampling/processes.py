@@ -190,7 +190,7 @@ class ProcProcesses:
             tracked = self._tracked.get(pid)
             # what a program says may be any number, which only a comparison survives
             if tracked is not None and abs(tracked.start_ticks - start_time_s * _TICKS) < 0.5:
-                register(roots, pid, name)
+                register(roots, pid, name, self._declared_names)
         if roots != self._roots or names != self._names:
             belong(self._tracked.values(), roots, self._tracked, names)
         elif names:

@@ -107,10 +107,12 @@ def test_a_mark_stays_with_a_child_whose_parent_is_gone() -> None:
 def test_a_process_registers_over_its_declaration_and_a_mark_below_it() -> None:
     roots = {10: "trainer"}
     for pid, name in ((10, "@a"), (20, "@a"), (30, "@b"), (30, "launcher")):
-        register(roots, pid, name)
+        register(roots, pid, name, {"trainer"})
     assert roots == {10: "trainer", 20: "@a", 30: "launcher"}
-    register(roots, 10, "launcher")
+    register(roots, 10, "launcher", {"trainer"})
     assert roots[10] == "launcher"
+    register(roots, 40, "trainer", {"trainer"})
+    assert 40 not in roots
 
 
 def test_pidfiles(tmp_path: Path) -> None:

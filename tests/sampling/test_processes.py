@@ -139,6 +139,17 @@ def test_a_registered_workload_needs_the_right_start_time(tree: Path) -> None:
     }  # fmt: skip
 
 
+def test_nobody_gets_the_name_of_a_declaration_by_a_word(tree: Path) -> None:
+    """Else a stranger that leaks by that name would have the workload restarted."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    trainer, stranger = (5000 / ticks, "trainer"), (9000 / ticks, "trainer")
+    joined = {700: trainer, 900: stranger}
+    declared = declare("trainer", cmdline="python train")
+    assert workloads(tree, declared, registered=joined) == {700: "trainer", 701: "trainer", 702: "trainer"}
+    anybody = WorkloadSection(name="trainer")
+    assert workloads(tree, anybody, registered=joined)[900] == "trainer"
+
+
 @pytest.mark.parametrize("start_time_s", [1.7e308, float("inf"), float("nan"), 1e12, -1.0])
 def test_no_start_time_that_is_said_can_end_the_reading(tree: Path, start_time_s: float) -> None:
     assert workloads(tree, registered={1: (start_time_s, "x")}) == {}

@@ -15,6 +15,8 @@ from handlers.leak.series import CALLS, Series, on_clock
 _GROWTH: Final = 6
 _CLOCK: Final = 10
 _STRAIGHTER: Final = 0.8
+#: Counters that are tried as clocks.
+_CLOCKS: Final = 8
 #: Of so many blocks the shortest growth is as good as a long one.
 _ENOUGH: Final = 24
 #: What is within this share of the growth is calm.
@@ -98,12 +100,7 @@ def _grown(xs: list[float], lows: list[float], highs: list[float], floor: float)
 def _on_counters(grid: Grid, series: Series, floor: float) -> list[tuple[str, Look, list[int], int]]:
     """Looks in the own time of each counter from its first call on; with the block of each point, and of that call."""
     found = []
-    for name in grid.columns:
-        if not name.startswith(CALLS):
-            continue
-        clock = series.on(grid, name)
-        if not clock:
-            continue
+    for name, clock in _clocks(grid, series):
         called = next((i for i, x in enumerate(clock) if x > 0), 0)
         since = called + 1 if called >= 3 else 0
         if len(clock) - since < _CLOCK:
@@ -112,6 +109,15 @@ def _on_counters(grid: Grid, series: Series, floor: float) -> list[tuple[str, Lo
         if len(xs) >= _CLOCK and (look := _grown(xs, lows, highs, floor)) is not None:
             found.append((name, look, [since + i for i in at], since))
     return found
+
+
+def _clocks(grid: Grid, series: Series) -> list[tuple[str, list[float]]]:
+    """Counters that count; of many, those that are most like the level, since a look at each takes a millisecond."""
+    counters = [(name, series.on(grid, name)) for name in grid.columns if name.startswith(CALLS)]
+    clocks = [(name, clock) for name, clock in counters if clock and clock[-1] > clock[0]]
+    if len(clocks) > _CLOCKS:
+        clocks.sort(key=lambda each: -likeness(series.means, each[1]))
+    return clocks[:_CLOCKS]
 
 
 def _crookedness(clock: str, look: Look) -> float:

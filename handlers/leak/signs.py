@@ -16,7 +16,9 @@ _GROWTH: Final = 6
 _CLOCK: Final = 10
 _STRAIGHTER: Final = 0.8
 #: Counters that are tried as clocks.
-_CLOCKS: Final = 8
+_CLOCKS: Final = 6
+#: One that leaves so many times what time does is not straighter after all.
+_HOPELESS: Final = 3.0
 #: Of so many blocks the shortest growth is as good as a long one.
 _ENOUGH: Final = 24
 #: What is within this share of the growth is calm.
@@ -56,9 +58,10 @@ class Signs(Struct, frozen=True, kw_only=True):
 def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, clocks: bool) -> Signs | None:
     """The signs of a growth by at least `floor`; None where there is none. Without `clocks` only time is one."""
     times, lows = series.times, series.lows
-    found = [("time", look, list(range(len(times))), 0)] if (look := _grown(times, lows, series.highs, floor)) else []
+    look = _grown(times, lows, series.highs, floor)
+    found = [("time", look, list(range(len(times))), 0)] if look is not None else []
     if clocks:
-        found += _on_counters(grid, series, floor)
+        found += _on_counters(grid, series, floor, 0 if look is None else look.first)
     teeth = troughs(times, lows, series.highs)
     if found:
         clock, look, at, called = min(found, key=lambda each: _crookedness(each[0], each[1]))
@@ -97,10 +100,10 @@ def _grown(xs: list[float], lows: list[float], highs: list[float], floor: float)
     return look if look is not None and look.length >= _GROWTH else None
 
 
-def _on_counters(grid: Grid, series: Series, floor: float) -> list[tuple[str, Look, list[int], int]]:
+def _on_counters(grid: Grid, series: Series, floor: float, first: int) -> list[tuple[str, Look, list[int], int]]:
     """Looks in the own time of each counter from its first call on; with the block of each point, and of that call."""
     found = []
-    for name, clock in _clocks(grid, series):
+    for name, clock in _clocks(grid, series, first):
         called = next((i for i, x in enumerate(clock) if x > 0), 0)
         since = called + 1 if called >= 3 else 0
         if len(clock) - since < _CLOCK:
@@ -111,13 +114,18 @@ def _on_counters(grid: Grid, series: Series, floor: float) -> list[tuple[str, Lo
     return found
 
 
-def _clocks(grid: Grid, series: Series) -> list[tuple[str, list[float]]]:
-    """Counters that count; of many, those that are most like the level, since a look at each takes a millisecond."""
+def _clocks(grid: Grid, series: Series, first: int) -> list[tuple[str, list[float]]]:
+    """Counters on which the level since block `first` might be straighter than in time: a look takes a millisecond."""
     counters = [(name, series.on(grid, name)) for name in grid.columns if name.startswith(CALLS)]
-    clocks = [(name, clock) for name, clock in counters if clock and clock[-1] > clock[0]]
-    if len(clocks) > _CLOCKS:
-        clocks.sort(key=lambda each: -likeness(series.means, each[1]))
-    return clocks[:_CLOCKS]
+    lows = series.lows[first:]
+    left = [
+        (line(clock[first:], lows).squares, name, clock)
+        for name, clock in counters
+        if clock and clock[-1] > clock[first]
+    ]
+    most = _HOPELESS * line(series.times[first:], lows).squares if first else math.inf
+    left.sort(key=lambda each: each[0])
+    return [(name, clock) for squares, name, clock in left[:_CLOCKS] if squares <= most]
 
 
 def _crookedness(clock: str, look: Look) -> float:

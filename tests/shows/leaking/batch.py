@@ -14,6 +14,8 @@ def main() -> None:
     with flyball.Workload(life.name) as workload:
         for _ in life.calls(8.0):
             workload.count("requests")
+            if life.tells:
+                workload.gauge("batch", len(batch))
             if done or not life.has_bug():
                 continue
             batch.append(life.chance.randbytes(40_000))

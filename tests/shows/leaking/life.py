@@ -19,8 +19,8 @@ _BURST: Final = (1, 4)
 class Life:
     """A program from its begin until its stdin ends.
 
-    `NAME --seed N --calm SECONDS [--port PORT]`: with `calm` over, the bug is switched on, as a deploy would. It prints
-    JSON lines: `{"on": UNIX_TIME}` then, and what `tell` is given.
+    `NAME --seed N --calm SECONDS [--port PORT] [--tells]`: with `calm` over, the bug is switched on, as a deploy would.
+    It prints JSON lines: `{"on": UNIX_TIME}` then, and what `tell` is given.
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,11 @@ class Life:
         words.add_argument("--seed", type=int, default=1)
         words.add_argument("--calm", type=float, default=60.0)
         words.add_argument("--port", type=int, default=0)
+        words.add_argument("--tells", action="store_true", help="of a batch: how long it is")
         options = words.parse_args()
         self.name: str = options.name
         self.port: int = options.port
+        self.tells: bool = options.tells
         self.chance = random.Random(options.seed)
         self.calm_s: float = options.calm
         self._began_s = time.monotonic()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from handlers.leak.commands.tracing.csvfile import MOST_COLUMNS
 from tests.cli.trace.conftest import Trace, program
 
 SEED = "Time(s),Threads,RSS(MB),VMS(MB)"
@@ -52,6 +53,19 @@ def test_a_broken_performance_line_is_shown_and_said(trace: Trace) -> None:
     shown = trace.run("--output", str(trace.file), "--interval", "0.1", "--", *words)
     assert line in shown.stderr
     assert "method_calls.add of a performance line is 'many', not a number" in shown.stderr
+
+
+def test_a_name_for_each_request_fills_neither_the_file_nor_the_time(trace: Trace) -> None:
+    code = """
+for first in range(0, 600, 60):
+    say(**{f"request{number}": 1 for number in range(first, first + 60)})
+    time.sleep(0.1)
+"""
+    shown = trace.run("--output", str(trace.file), "--interval", "0.05", "--", *program(code))
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stderr.count("the last are left out") == 1
+    assert len(trace.rows()[-1]) == MOST_COLUMNS
+    assert "1" in {row["MethodCalls(request0)"] for row in trace.rows()}
 
 
 def test_the_figures_are_those_of_the_process(trace: Trace) -> None:

@@ -18,6 +18,9 @@ OURS: Final = ("Handles", "RSSAnon(MB)", "CPU(s)", "Children", "VRAM(MB)")
 #: There in every trace.
 ALWAYS: Final = (*LEADING, *OURS[:-1])
 _REQUESTS: Final = ("Requests(completed)", "Requests(processing)", "Requests(pending)")
+#: A program that gives each request a name of its own must not have the file written anew for ever; `flyball correlate`
+#: reads as many.
+MOST_COLUMNS: Final = 200
 #: Columns of these kinds stand in this order.
 _KINDS: Final = ("MethodCalls(", "Requests(", "", "Gauge(")
 
@@ -65,6 +68,8 @@ class TraceFile:
         self.deserted = False
         #: columns that came too late
         self.left_out: list[str] = []
+        #: whether there were more than `MOST_COLUMNS`, which are left out, too
+        self.crowded = False
         self.path = None if path is None else path.resolve()
         self._columns = header(columns)
         self._held: list[Mapping[str, str]] = []
@@ -100,12 +105,14 @@ class TraceFile:
             self._held.append(row)
             return
         held, self._held = [*self._held, row], []
-        new = [column for each in held for column in each if column not in self._columns]
+        new = list(dict.fromkeys(column for each in held for column in each if column not in self._columns))
+        room = max(0, MOST_COLUMNS - len(self._columns))
+        new, self.crowded = new[:room], self.crowded or len(new) > room
         try:
             if new and not self._begun:
                 self._columns = header((*self._columns, *new))
             elif new:
-                self._widen(dict.fromkeys(new))
+                self._widen(new)
             if not self._begun:
                 self._write(_line(self._columns))
                 self._begun = True

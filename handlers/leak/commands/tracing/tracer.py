@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from handlers.leak.commands.tracing.csvfile import TraceFile, counted_column, gauge_column
+from handlers.leak.commands.tracing.csvfile import MOST_COLUMNS, TraceFile, counted_column, gauge_column
 from handlers.leak.commands.tracing.progress import Progress
 from handlers.leak.commands.tracing.tallies import Tallies
 from handlers.leak.commands.tracing.vram import Vram
@@ -104,6 +104,10 @@ class Tracer:
             self._once("open handles are unknown: the process is another user's. Run it as root to see them")
         if self._file.trouble and not self._file.deserted:
             self._once(f"{self._file.trouble}. The trace goes on for its verdict")
+        if self._file.crowded:
+            self._once(
+                f"there are more counters than {self._file.shown} has columns ({MOST_COLUMNS}); the last are left out"
+            )
         for column in self._file.left_out:
             self._once(f"{column} appeared after the first line of {self._file.shown} and has no column there")
 

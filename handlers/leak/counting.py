@@ -96,9 +96,8 @@ class Counting:
             return _NONE
         if told is None:
             return self.of_workload(name)
-        if name not in self._polled and name not in self._names:
-            return Tally(told.counts, told.gauges)  # nobody else ever spoke for it, so no name clashes
-        return self._merged(name, [told])
+        # the names of one that belongs to nobody are bounded, too; no workload's name has a stroke
+        return self._merged(name or f"{process.pid}/{process.start_time_s:.2f}", [told])
 
     def of_workload(self, name: str) -> Tally:
         """The sums over its processes, and what was polled."""

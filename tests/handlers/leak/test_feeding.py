@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from handlers.leak import effects
 from handlers.leak.names import MOST
@@ -190,3 +191,13 @@ def test_what_is_told_in_the_name_of_a_process_that_nobody_sees_is_forgotten() -
     assert Scripted.fed[-1][2] == {"add_sections": 3}
     told = {one["pid"] for one in msgspec.msgpack.decode(fed.handler.snapshot())["counted"]["told"]}
     assert told == {PID}
+
+
+@pytest.mark.parametrize("workload", ["search-docs", ""])
+def test_names_that_change_with_each_message_are_bounded(workload: str) -> None:
+    fed = Fed()
+    for second in range(1000, 1010):
+        counts: dict[str, Any] = {f"c{second}.{number}": 1.0 for number in range(40)}
+        fed.count(second - 0.5, **counts)
+        fed.see(float(second), process(workload=workload))
+    assert len({name for _, _, counts, _ in Scripted.fed for name in counts}) == MOST

@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from handlers.evidence.wording import printable
+
 #: Names of threads, and kinds of handles, that are told; the rest is one number.
 NAMES_TOLD: Final = 20
 KINDS_TOLD: Final = 30
@@ -69,7 +71,7 @@ def _most(counts: Mapping[str, int], told: int) -> dict[str, int]:
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     most: Counter[str] = Counter()
     for name, count in ordered[:told]:
-        most[name[:_LONGEST_NAME]] += count
+        most[printable(name[:_LONGEST_NAME])] += count
     if rest := sum(count for _, count in ordered[told:]):
         most[OTHERS] += rest
     return dict(most)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from handlers.evidence.settings import Settings
+from handlers.evidence.wording import printable
 from schemas.command import Command
 from schemas.event import EvidenceGathered
 from schemas.sample import SAME_START_S
@@ -164,4 +165,4 @@ def _checked(name: str) -> str:
 
 def _line(text: str) -> str:
     """Another program's word, as part of a sentence."""
-    return " ".join(text.split())[:_LONGEST_TEXT]
+    return printable(" ".join(text.split())[:_LONGEST_TEXT])

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self
 
+from handlers.evidence.wording import printable
+
 _KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD of the kernel's sched.h
 _MEMORY: Final = {b"RssAnon": "anonymous", b"RssFile": "file", b"RssShmem": "shared", b"VmSwap": "swapped"}
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -43,7 +45,7 @@ class Process:
         """What it is."""
         before, _, after = self.read("stat", 4096).rpartition(b")")  # the name may hold spaces and brackets
         fields = after.split()
-        name = before.partition(b"(")[2].decode(errors="backslashreplace")
+        name = printable(before.partition(b"(")[2].decode(errors="backslashreplace"))
         flags, started = int(fields[6]), int(fields[19])
         return Stat(name, fields[0].decode(), started / _TICKS_A_SECOND, bool(flags & _KERNEL_THREAD))
 

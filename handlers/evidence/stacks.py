@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from handlers.evidence.process import Process
+from handlers.evidence.wording import printable
 
 MOST_BYTES: Final = 16_384
 _MAPS_MOST_BYTES: Final = 4 << 20
@@ -109,7 +110,7 @@ def _cut(said: str) -> str:
     head = _HEAD.match(said)
     if head is None:
         raise NoStacks("stacks: py-spy printed what Flyball does not know; is it another version of it?")
-    stacks = said[head.end() :]
+    stacks = "\n".join(map(printable, said[head.end() :].split("\n")))
     if len(stacks.encode()) <= MOST_BYTES:
         return stacks.rstrip("\n")
     kept = stacks.encode()[:MOST_BYTES].decode(errors="ignore")

@@ -48,3 +48,8 @@ def test_everything_is_counted_once_and_bounded(names: list[str], links: list[st
     assert len(threads) <= NAMES_TOLD + 1
     assert len(handles) <= KINDS_TOLD + 1
     assert all(len(name) <= 200 for name in (*threads, *handles))
+
+
+def test_nothing_that_a_terminal_obeys_is_told() -> None:
+    assert thread_names(["\x1b[2J\n"]) == {"\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}": 1}
+    assert list(handle_kinds(["/tmp/\x1b[2J"], {})) == ["file /tmp/\N{REPLACEMENT CHARACTER}[2J"]

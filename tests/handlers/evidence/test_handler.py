@@ -186,10 +186,10 @@ async def test_what_a_program_says_is_cut_to_size() -> None:
     handler = desk()
     await ask(handler)
     rows = tuple(Allocated(where="x\n" * 200, size_bytes=1, count=1) for _ in range(50))
-    found, _ = gathered(await answer(handler, allocations=rows, missing=("a\tb",)))
+    found, _ = gathered(await answer(handler, allocations=rows, missing=("a\tb\x1b[2J",)))
     assert len(found.allocations) == 20
     assert all(len(one.where) <= 300 and "\n" not in one.where for one in found.allocations)
-    assert found.missing == ("a b",)
+    assert found.missing == ("a b\N{REPLACEMENT CHARACTER}[2J",)
     monstrous = tuple(Allocated(where="x" * 1000, size_bytes=1, count=1) for _ in range(70))
     with pytest.raises(MalformedEntry, match="too many for a message"):
         await answer(handler, allocations=monstrous)

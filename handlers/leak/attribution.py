@@ -62,6 +62,10 @@ def explain(
     def behind(name: str) -> float:
         return len(levels) / 2 * math.log((fits[name].left + least) / (fits[best].left + least))
 
+    def rivals(name: str) -> bool:
+        """Whether it has the same claim as a driver that was chosen for when it began."""
+        return name in began and driver in began and abs(behind(name) - behind(driver)) < _ALIKE
+
     driver = next((name for name in leaking if name in fits and behind(name) <= _THROUGH), "")
     firmly = bool(driver)
     if not driver:
@@ -76,7 +80,7 @@ def explain(
     alike = tuple(
         name
         for name in sorted(fits, key=behind)
-        if not firmly and name != driver and name not in leaking and behind(name) < _ALIKE
+        if name != driver and name not in leaking and (behind(name) < _ALIKE if not firmly else rivals(name))
     )
     fit = fits[driver]
     others = [name for name in sorted(fits, key=behind) if name != driver]

@@ -3,12 +3,15 @@
 import math
 from array import array
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
 
 #: Blocks are merged two by two when there are so many, so that a life of any length has half of it to all of it.
 CAPACITY: Final = 64
+#: Series of one subject: what comes beyond is left out.
+SERIES: Final = 100
 _NOTHING: Final = array("d", [math.nan])
 
 
@@ -180,6 +183,8 @@ class Grid:
         for name, value in values.items():
             column = columns.get(name)
             if column is None:
+                if len(columns) >= SERIES:
+                    continue
                 column = columns[name] = Column(len(self.times))
             column.add(value)
         self._filled += 1
@@ -238,6 +243,9 @@ class Grid:
         grid.size, grid.times, grid.ends = packed.size, _doubles(packed.times), _doubles(packed.ends)
         if packed.size < 1 or len(grid.ends) != len(grid.times) or len(grid.times) >= CAPACITY:
             raise ValueError("the blocks do not fit each other")
+        for moments in (grid.times, grid.ends):
+            if not all(map(math.isfinite, moments)) or any(a >= b for a, b in pairwise(moments)):
+                raise ValueError("the times of the blocks do not grow")
         grid._filled, grid._time = packed.filled, packed.time
         grid.columns = {name: Column.unpack(column, len(grid.times)) for name, column in packed.columns.items()}
         return grid

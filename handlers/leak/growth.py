@@ -10,10 +10,8 @@ from msgspec import Struct
 from handlers.leak.lines import line
 from handlers.leak.pieces import Piece, cut
 
-#: A piece belongs to the growth where it rises at least so fast in relation to the last one; one that rises at most
-#: so fast is calm.
+#: A piece belongs to the growth where it rises at least so fast in relation to the last one.
 _RISING: Final = 0.3
-_CALM: Final = 0.25
 
 
 class Look(Struct, frozen=True, kw_only=True):

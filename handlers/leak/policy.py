@@ -25,6 +25,9 @@ MIB: Final = 2**20
 #: Observations a block has at most, of each grid but the last, which never forgets: with 64 blocks and one observation
 #: a second 17 min, 5 h, and the whole life. A longer grid begins when the one before it would forget.
 _BLOCKS: Final = (16, 256, 0)
+#: What is larger than any memory or count is not measured but made up; nor has a program more counters.
+_LARGEST: Final = 1e18
+_COUNTERS: Final = 64
 #: Blocks before the first look, and between two looks.
 _FEWEST: Final = 16
 _EVERY: Final = 2
@@ -57,6 +60,8 @@ class _Standing(Struct):
     begin_s: float = 0.0
     peak: float = 0.0
     peak_s: float = 0.0
+    #: how far back one has to look for the lowest level: over a tooth of a saw-tooth
+    reach_s: float = 0.0
 
 
 class _Packed(Struct, frozen=True):
@@ -65,7 +70,7 @@ class _Packed(Struct, frozen=True):
     grids: list[PackedGrid]
     counted: dict[str, float]
     offsets: dict[str, float]
-    latest: dict[Resource, float]
+    latest: dict[str, float]
     standing: dict[Resource, _Standing]
 
 
@@ -89,7 +94,7 @@ class Subject:
         #: each counter as it was last told, and what it had counted before it began anew
         self._counted: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
-        self._latest: Mapping[Resource, float] = {}
+        self._latest: Mapping[str, float] = {}
 
     @property
     def verdicts(self) -> dict[Resource, Verdict]:
@@ -107,14 +112,16 @@ class Subject:
         if not t_s > self._last_s or not math.isfinite(t_s):
             return ()
         self._last_s = t_s
-        values: dict[str, float] = dict(levels.items())
+        values: dict[str, float] = {resource: level for resource, level in levels.items() if 0 <= level <= _LARGEST}
         if counts:
-            self._count(counts, levels)
-            for name, count in counts.items():
-                values[CALLS + name] = count + self._offsets.get(name, 0.0)
+            self._count({name: float(count) for name, count in counts.items() if 0 <= count <= _LARGEST}, values)
+            for name, count in self._counted.items():
+                if name in counts:
+                    values[CALLS + name] = count + self._offsets.get(name, 0.0)
         for name, gauge in gauges.items():
-            values[GAUGE + name] = gauge
-        self._latest = levels
+            if -_LARGEST <= gauge <= _LARGEST:
+                values[GAUGE + name] = gauge
+        self._latest = values
         grids = self._grids
         if grids[-1].forgets:
             grids.append(grids[-1].longer(_BLOCKS[len(grids)]))
@@ -148,32 +155,37 @@ class Subject:
         """
         try:
             state = msgspec.msgpack.decode(packed, type=_Packed)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"not a subject: {error}") from error
         if state.version != VERSION:
             raise ValueError(f"the subject has version {state.version}, not {VERSION}")
-        if not 1 <= len(state.grids) <= len(_BLOCKS):
-            raise ValueError(f"the subject has {len(state.grids)} grids")
+        if [grid.most for grid in state.grids] not in [list(_BLOCKS[:count]) for count in range(1, len(_BLOCKS) + 1)]:
+            raise ValueError("the subject has grids that none has")
+        if any(len(standing.found) != len(_BLOCKS) for standing in state.standing.values()) or not (
+            state.last_s == -math.inf or math.isfinite(state.last_s)
+        ):
+            raise ValueError("what the subject knows does not fit its grids")
         subject = cls(settings)
         subject._last_s, subject._grids = state.last_s, [Grid.unpack(grid) for grid in state.grids]
         subject._counted, subject._offsets = state.counted, state.offsets
         subject._latest, subject._standing = state.latest, state.standing
         return subject
 
-    def _count(self, counts: Mapping[str, float], levels: Mapping[Resource, float]) -> None:
+    def _count(self, counts: Mapping[str, float], levels: Mapping[str, float]) -> None:
         """Counters that fall begin anew: with the whole program, or alone, and then they go on from where they were."""
         fallen = [name for name, count in counts.items() if count < self._counted.get(name, 0.0)]
         if fallen:
             anew = all(name in fallen or not self._counted.get(name) for name in counts)
-            dropped = any(
-                levels.get(resource, before) < before * (1 - _FRESH) for resource, before in self._latest.items()
-            )
-            if anew and (dropped or not self._latest):
+            before = {resource: self._latest[resource] for resource in _ORDER if resource in self._latest}
+            dropped = any(levels.get(resource, was) < was * (1 - _FRESH) for resource, was in before.items())
+            if anew and (dropped or not before):
                 self._begin()
             else:
                 for name in fallen:
                     self._offsets[name] = self._offsets.get(name, 0.0) + self._counted[name]
-        self._counted.update(counts)
+        for name, count in counts.items():
+            if name in self._counted or len(self._counted) < _COUNTERS:
+                self._counted[name] = count
 
     def _look(self, rank: int, t_s: float, changed: list[Verdict]) -> None:
         """Look at every resource on one grid; `changed` gets the verdicts whose stage did."""
@@ -230,6 +242,11 @@ class Subject:
         if stage == "confirmed" and not known:
             standing.begin, standing.begin_s = series.lows[signs.first], series.times[signs.first]
             standing.peak, standing.peak_s = series.lows[-1], t_s
+            standing.reach_s = 0.0
+            if judgement.way == "troughs" and signs.teeth is not None:
+                at = signs.teeth.points
+                standing.begin, standing.peak = series.lows[at[0]], series.lows[at[-1]]
+                standing.reach_s = 2 * (series.times[at[-1]] - series.times[at[0]]) / (len(at) - 1)
         grid, rate, margin = self._grids[rank], signs.pace.slope, 2 * signs.pace.error
         verdict = Verdict(
             resource=resource, stage=stage, at_s=t_s, since_s=series.times[signs.first],
@@ -294,7 +311,11 @@ class Subject:
     def _clear(self, resource: Resource, standing: _Standing, t_s: float) -> None:
         """A leak is over once most of it was given back, or the level has stayed for as long as it had grown."""
         grid = self._grids[0]
-        now = min((low for low in grid.columns[resource].lows[-3:] if low == low), default=standing.peak)
+        since_s = min(grid.times[-3], t_s - standing.reach_s) if len(grid.times) >= 3 else t_s
+        lows = grid.columns[resource].lows
+        now = min((low for t, low in zip(grid.times, lows, strict=True) if t >= since_s and low == low), default=None)
+        if now is None:
+            return
         if now >= standing.peak + self._floor(resource) / 2:
             standing.peak, standing.peak_s = now, t_s
         grown_s = standing.peak_s - standing.begin_s

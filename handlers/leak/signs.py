@@ -21,8 +21,9 @@ _CLOCKS: Final = 6
 _HOPELESS: Final = 3.0
 #: Of so many blocks the shortest growth is as good as a long one.
 _ENOUGH: Final = 24
-#: What is within this share of the growth is calm.
+#: What is within this share of the growth is calm, unless it rises by itself, at this share of the growth's pace.
 _BAND: Final = 0.15
+_CALM: Final = 0.5
 
 
 class Signs(Struct, frozen=True, kw_only=True):
@@ -82,7 +83,7 @@ def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, c
     samples = length * grid.size
     return Signs(
         look=look, clock=clock, first=first, samples=samples, age=max(age, samples),
-        quiet=_quiet(lows, first, look.amount) / length,
+        quiet=_quiet(times, lows, first, look.amount) / length,
         before=max(0.0, (lows[first] - min(lows[: first + 1])) / look.amount),
         lasting=max(-1.0, min(3.0, two.slope / one.slope)) if one.slope > 0 else 3.0,
         inside=inside / look.amount,
@@ -141,14 +142,15 @@ def _of_troughs(teeth: Troughs, end: int) -> Look:
     )  # fmt: skip
 
 
-def _quiet(lows: list[float], first: int, amount: float) -> int:
-    """Blocks right before the growth in which the level stayed about where the growth began."""
+def _quiet(times: list[float], lows: list[float], first: int, amount: float) -> int:
+    """Blocks right before the growth in which the level stayed about where it began, and did not rise as well."""
     near = sorted(lows[max(0, first - 4) : first + 1])
     level, band = near[len(near) // 2], _BAND * amount
     i = first
     while i and abs(lows[i - 1] - level) <= band:
         i -= 1
-    return first - i
+    pace = amount / (times[-1] - times[first]) if times[-1] > times[first] else math.inf
+    return first - i if first - i < 2 or line(times[i:first], lows[i:first]).slope <= _CALM * pace else 0
 
 
 def _alike(series: Series, first: int) -> float:

@@ -26,7 +26,7 @@ from tests.shows.leaking.actor import Actor, Cast
 from tests.shows.leaking.backend import backend
 from tests.shows.leaking.findings import Tell, judge_good, judge_leaking
 
-WHOLE_S: Final = 225.0
+WHOLE_S: Final = 230.0
 LOOK_EVERY_S: Final = 2.0
 
 LEAKING: Final = (
@@ -109,7 +109,7 @@ def everybody(environ: dict[str, str], seed: int, tell: Tell) -> list[str]:
             else:
                 cleared, found = judge_good(actor, leaks, tell)
                 suspicions, problems = suspicions + cleared, problems + found
-    tell(f"suspicions of good programs that were cleared: {suspicions}")
+    tell(f"suspicions of good programs that were cleared, none of them confirmed: {suspicions}")
     return problems
 
 

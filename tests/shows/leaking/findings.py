@@ -80,10 +80,11 @@ def judge_good(actor: Actor, leaks: Leaks, tell: Tell) -> tuple[int, list[str]]:
     problems = [f"{name}: {resource} was said to leak" for stage, resource in stages if stage == "confirmed"]
     standing = {leak.resource for leak in leaks.leaks if leak.pid == actor.pid and leak.stage == "suspected"}
     problems += [f"{name}: {resource} is still suspected" for resource in sorted(standing)]
-    cleared = sum(stage == "cleared" for stage, _ in stages)
+    confirmed = {resource for stage, resource in stages if stage == "confirmed"}
+    cleared = sum(stage == "cleared" and resource not in confirmed for stage, resource in stages)
     tell(f"  stands in the end: {actor.undecided[-1][1] if actor.undecided else 'not seen'}")
     if cleared:
-        tell(f"  {cleared} cleared")
+        tell(f"  suspicions that were cleared: {cleared}")
     return cleared, problems
 
 

@@ -45,7 +45,7 @@ class Actor:
             words, cwd=ROOT, env=daemon.workload_environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.truth: dict[str, float] = {}
-        self.said: list[tuple[float, str, Event, LeakReport]] = []
+        self._said: list[tuple[float, str, LeakReport]] = []
         #: seconds since the begin, and what the API said of what is undecided, whenever that changed
         self.undecided: list[tuple[float, str]] = []
         self._reader = threading.Thread(target=self._read, name=f"output of {cast.name}")
@@ -61,14 +61,19 @@ class Actor:
         """Unix time of the switch-on, or else of the begin."""
         return self.truth.get("on", self.began_s)
 
+    @property
+    def said(self) -> list[tuple[float, str, LeakReport]]:
+        """All events about it, in order: seconds from the switch-on or else the begin, stage, report."""
+        return [(at - self.zero_s, stage, report) for at, stage, report in self._said]
+
     def confirmed_s(self, resource: str) -> float | None:
         """From the switch-on to the confirmation."""
-        return next((at for at, stage, _, one in self.said if (stage, one.resource) == ("confirmed", resource)), None)
+        return next((at for at, stage, one in self.said if (stage, one.resource) == ("confirmed", resource)), None)
 
     def hear(self, event: Event) -> None:
         """An event about it."""
-        stage = event.type.rpartition(".")[2]
-        self.said.append((_unix(event) - self.zero_s, stage, event, event.decode(LeakReport)))
+        at = datetime.fromisoformat(event.time).timestamp()
+        self._said.append((at, event.type.rpartition(".")[2], event.decode(LeakReport)))
 
     def look(self, leaks: Leaks) -> None:
         """What the API says of it."""
@@ -101,10 +106,6 @@ class Actor:
         with self._process.stdout as lines:
             for line in lines:
                 self.truth |= json.loads(line)
-
-
-def _unix(event: Event) -> float:
-    return datetime.fromisoformat(event.time).timestamp()
 
 
 def _undecided(row: LeakGrowth) -> str:

@@ -17,10 +17,10 @@ def judge_leaking(actor: Actor, leaks: Leaks, tell: Tell) -> list[str]:
         return [f"{cast.name}: it never leaked: {actor.truth}"]
     assert cast.resource is not None, "it leaks something"
     tell(f"== {cast.name}: leaks {_amount(cast.resource, leaked / calls)} a call of {cast.drivers[cast.resource][0]}")
-    if early := [one.resource for at, stage, _, one in actor.said if at < 0 and stage == "confirmed"]:
+    if early := [one.resource for at, stage, one in actor.said if at < 0 and stage == "confirmed"]:
         problems.append(f"{cast.name}: {early} confirmed before anything leaked")
-    for resource in dict.fromkeys(one.resource for _, _, _, one in actor.said):
-        said = {stage: (at, one) for at, stage, _, one in reversed(actor.said) if one.resource == resource}
+    for resource in dict.fromkeys(one.resource for _, _, one in actor.said):
+        said = {stage: (at, one) for at, stage, one in reversed(actor.said) if one.resource == resource}
         line = ", ".join(f"{stage} after {at:.0f} s" for stage, (at, _) in said.items())
         if resource == cast.resource and "confirmed" in said:
             line += "; then " + _compared(said["confirmed"][1], leaked / calls)
@@ -76,7 +76,7 @@ def judge_good(actor: Actor, leaks: Leaks, tell: Tell) -> tuple[int, list[str]]:
     tell(f"== {name}: does not leak")
     for at_s, text in actor.undecided:
         tell(f"  from {at_s:.0f} s on: {text}")
-    stages = [(stage, one.resource) for _, stage, _, one in actor.said]
+    stages = [(stage, one.resource) for _, stage, one in actor.said]
     problems = [f"{name}: {resource} was said to leak" for stage, resource in stages if stage == "confirmed"]
     standing = {leak.resource for leak in leaks.leaks if leak.pid == actor.pid and leak.stage == "suspected"}
     problems += [f"{name}: {resource} is still suspected" for resource in sorted(standing)]

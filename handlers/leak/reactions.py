@@ -36,6 +36,8 @@ class Activity(Struct, frozen=True, kw_only=True):
     """What a workload's processes have done so far."""
 
     at_s: Seconds
+    #: until when all counts are known: a source that is polled now and then says nothing of the time since
+    known_s: Seconds
     cpu_seconds: float
     counts: dict[str, float]
 
@@ -136,7 +138,7 @@ def look(reactions: Reactions, name: str, now: Activity, settings: Settings) -> 
     if now.counts != before.counts or not 0 <= busy < settings.quiet_cpu:
         reactions.quiet_since_s.pop(name, None)
         return False
-    return now.at_s - reactions.quiet_since_s.setdefault(name, before.at_s) >= settings.quiet_s
+    return now.known_s - reactions.quiet_since_s.setdefault(name, before.at_s) >= settings.quiet_s
 
 
 def asked(reactions: Reactions, name: str) -> None:

@@ -6,10 +6,11 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.leak import effects, reactions, standing
+from handlers.leak.activity import activity_of
 from handlers.leak.counting import Counting, Ledger
 from handlers.leak.outlook import outlook
 from handlers.leak.policy import Subject
-from handlers.leak.reactions import Activity, Reactions
+from handlers.leak.reactions import Reactions
 from handlers.leak.settings import Settings
 from handlers.leak.standing import Leak, Standing
 from handlers.leak.subjects import Packed, Subjects, Watched
@@ -216,7 +217,7 @@ class Watch:
         if forecasts := abs(sample.monotonic_s - self._forecast_s) >= _FORECAST_EVERY_S:
             self._forecast_s = sample.monotonic_s
         for name in waiting:
-            activity = self._activity(name, sample)
+            activity = activity_of(name, sample, self.counting)
             quiet = activity is not None and reactions.look(self.reactions, name, activity, self.settings)
             if quiet or (forecasts and self._is_urgent(name, sample, telling)):
                 moment = "in a quiet moment" if quiet else "because it may soon be full"
@@ -225,17 +226,6 @@ class Watch:
                 reactions.asked(self.reactions, name)
                 for leak in (self.standing.leaks[id] for id in leaks if id in self.standing.leaks):
                     leak.reaction = f"a restart of {name} was asked for {moment}"
-
-    def _activity(self, name: str, sample: Sample) -> Activity | None:
-        own = [process for process in sample.processes if process.workload == name]
-        if not own or any(process.cpu_seconds is None for process in own):
-            return None
-        counts: dict[str, float] = {}
-        for process in own:
-            for counter, count in self.counting.of_process(process).counts.items():
-                counts[f"{process.pid} {counter}"] = count
-        cpu_seconds = sum(process.cpu_seconds or 0.0 for process in own)
-        return Activity(at_s=sample.monotonic_s, cpu_seconds=cpu_seconds, counts=counts)
 
     def _is_urgent(self, name: str, sample: Sample, telling: Telling) -> bool:
         for id in self.reactions.standing[name].leaks:

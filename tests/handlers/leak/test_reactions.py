@@ -1,5 +1,6 @@
 """What is done about a leak that is confirmed: as the configuration says, and never more than it allows."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from handlers.leak.settings import Settings
 from schemas.demand import Demand
 from schemas.event import WorkloadRestarted
 from schemas.leak import Interval
-from schemas.sample import Host
+from schemas.sample import Counted, Host
 from supervisor.handler import Decisions, Declared, Withdrawal
 from tests.handlers.leak.scripted import MIB, PID, Fed, commands, process, reports, told, verdict
 from tests.handlers.samples import GIB, context
@@ -116,6 +117,37 @@ def test_a_restart_waits_until_nothing_is_counted_and_the_cpu_rests() -> None:
     fed.hear(1060.0, "flyball.workload.restarted", outcome)
     cleared = told(fed.see(1061.0, process(start_time_s=1059.0)))
     assert cleared[0][1].endswith(f"its process ended; {NAME} was restarted")
+
+
+def _asked_at(fed: Fed, counted: Callable[[int], Counted], until: int) -> list[int]:
+    return [n for n in range(1001, until) if commands(fed.see(float(n), counted=[counted(n)]), "restart")]
+
+
+def test_who_cannot_be_asked_is_not_known_to_rest() -> None:
+    fed = Fed(_declared("restart", "restart"))
+    _confirmed(fed)
+    silent = Counted(workload=NAME, source="json http://a", reason="json http://a: connection refused")
+    well = Counted(workload=NAME, source="json http://a", age_s=0.5, counts={"done": 7.0})
+    assert _asked_at(fed, lambda n: silent if n < 1030 else well, 1060) == [1041]
+
+
+def test_what_is_polled_now_and_then_is_known_to_rest_once_it_was_polled_again() -> None:
+    fed = Fed(_declared("restart", "restart"))
+    _confirmed(fed)
+
+    def polled(second: int) -> Counted:
+        """Each half minute, at which something was done the first three times."""
+        polls, age_s = divmod(second - 1001, 30)
+        return Counted(workload=NAME, source="json http://a", age_s=float(age_s), counts={"done": float(min(polls, 3))})
+
+    assert _asked_at(fed, polled, 1200) == [1001 + 4 * 30]
+
+
+def test_a_log_to_which_nothing_is_written_means_rest() -> None:
+    fed = Fed(_declared("restart", "restart"))
+    _confirmed(fed)
+    stale = Counted(workload=NAME, source="lines /var/log/x", age_s=60.0, reason="nothing new for more than 10 s")
+    assert _asked_at(fed, lambda _: stale, 1060) == [1010]
 
 
 def test_the_command_for_a_restart_names_the_workload_and_what_for() -> None:

@@ -71,6 +71,8 @@ def begin(
         return f'nothing was done: on_leak = "{kind}" of {name} needs "{kind}" in its may', None
     if kind == "restart" and not workload.restart:
         return f'nothing was done: on_leak = "restart" of {name} needs the argument list restart', None
+    if kind == "restart" and leak.simulated:
+        return "nothing was done: a demo restarts nothing", None
     standing = reactions.standing.get(name)
     if standing is None:
         standing = reactions.standing[name] = Reaction(

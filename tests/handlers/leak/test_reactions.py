@@ -160,6 +160,13 @@ def test_the_command_for_a_restart_names_the_workload_and_what_for() -> None:
     assert command.cause
 
 
+def test_a_demo_restarts_nothing() -> None:
+    fed = Fed(_declared("restart", "restart"))
+    fed.say(1000.0, verdict("confirmed"))
+    assert reports(fed.see(1000.0, simulated=True))[0].reaction == "nothing was done: a demo restarts nothing"
+    assert not [n for n in range(1001, 1030) if commands(fed.see(float(n), simulated=True), "restart")]
+
+
 def test_a_restart_does_not_wait_where_memory_may_soon_be_full() -> None:
     figures = Host(memory_total_bytes=16 * GIB, memory_available_bytes=2 * GIB)
     fed = Fed(_declared("restart", "restart"))

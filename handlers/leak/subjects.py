@@ -151,6 +151,16 @@ class Subjects:
                 cards[one.who.uuid] = watched
         self._processes, self._cards = processes, cards
 
+    def add(self, who: Who, seen_s: float) -> None:
+        """Watch for one of which nothing is known, unless it is there already."""
+        if self.find(who.key) is None:
+            watched = Watched(who, self._kind(self.settings))
+            watched.seen_s = seen_s
+            if who.pid:
+                self._processes[who.pid] = watched
+            else:
+                self._cards[who.uuid] = watched
+
     def reconfigure(self, settings: Settings) -> None:
         """Other settings, for what is observed from now on."""
         self.settings = settings

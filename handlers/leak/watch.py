@@ -133,6 +133,8 @@ class Watch:
         """
         subjects = Subjects(self.settings, self._kind, effects.is_own_child)
         subjects.unpack(state.subjects)
+        for one in state.standing.leaks.values():
+            subjects.add(one.who, one.said_s)  # for which there was no room: else its end would not be noticed
         self.subjects, self.standing, self.reactions = subjects, state.standing, state.reactions
         self.counting = Counting(state.counted)
         for id in reactions.drop_unwanted(self.reactions, self._declared):

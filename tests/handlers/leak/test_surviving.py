@@ -10,7 +10,7 @@ from handlers.leak.settings import Settings
 from schemas.event import EvidenceGathered
 from schemas.sample import Counted
 from supervisor.handler import Asked, Refusal
-from tests.handlers.leak.scripted import BY_CALL, PID, Fed, Scripted, commands, process, reports, verdict
+from tests.handlers.leak.scripted import BY_CALL, PID, Fed, Scripted, commands, process, reports, told, verdict
 
 
 def _ask(fed: Fed, **query: object) -> Leaks:
@@ -148,3 +148,17 @@ def test_the_api_says_when_nobody_watches() -> None:
     fed = Fed(settings=Settings(enabled=False))
     fed.see(1000.0)
     assert not _ask(fed).enabled
+
+
+def test_the_end_of_a_leak_whose_subject_had_no_room_in_the_snapshot_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fed = Fed()
+    fed.say(1000.0, verdict("confirmed"))
+    fed.see(1000.0)
+    monkeypatch.setattr(subjects, "LARGEST_SNAPSHOT", 10)
+    fed.reborn()
+    other = process(pid=PID + 1, workload="")
+    said = [one for second in range(1001, 1010) for one in told(fed.see(float(second), other))]
+    assert len(said) == 1
+    assert "its process ended" in said[0][1]

@@ -24,6 +24,7 @@ POINTS: Final = 8
 LASTING: Final = 0.3
 #: Troughs that make it a saw-tooth, of which falls are no wonder; of anything else they say that it was given back.
 TOOTHED: Final = 3
+FEW_TROUGHS: Final = 4
 BEYOND: Final = 0.35
 FALLEN: Final = 0.4
 INSIDE: Final = 1.2
@@ -40,7 +41,7 @@ CLOCKWORK: Final = 20.0
 CALM_SAMPLES: Final = 12
 CALM_LASTING: Final = 0.2
 AS_LONG: Final = 0.5
-LONG_ENOUGH: Final = 600
+LONG_ENOUGH: Final = 250
 #: After a faster rise, a warm-up, that is over: how much faster and larger it was.
 FASTER: Final = 10.0
 BEFORE: Final = 3.0
@@ -119,10 +120,11 @@ def _is_long(signs: Signs) -> bool:
 
 
 def _toothed(teeth: Troughs, signs: Signs) -> bool:
-    """Enough troughs, over enough of the time, rise on a line."""
+    """Enough troughs, over enough of the time, rise on a line; four that do so must leave no doubt."""
     return (
         signs.age >= 60 and _share(teeth, signs) >= 0.2
-        and teeth.significance >= 10 and teeth.crooked <= 0.1 and teeth.rising >= 0.6 and signs.alike <= ALIKE
+        and teeth.significance >= (10 if len(teeth.points) > FEW_TROUGHS else 20)
+        and teeth.crooked <= 0.1 and teeth.rising >= 0.6 and signs.alike <= ALIKE
     )  # fmt: skip
 
 

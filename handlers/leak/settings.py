@@ -22,7 +22,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     #: How far the points may lie off the line, as a share of the growth.
     most_crooked: Annotated[float, Meta(gt=0, le=0.29)] = 0.08
     #: How long the level must have been calm before, as a share of the time for which it has grown.
-    least_calm: Annotated[float, Meta(ge=0, le=10)] = 0.25
+    least_calm: Annotated[float, Meta(ge=0, le=10)] = 0.2
     #: Looks in a row that must find a growth before a suspicion is confirmed; a very clear one needs one less.
     looks: Annotated[int, Meta(ge=1, le=100)] = 2
 

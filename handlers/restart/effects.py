@@ -21,8 +21,10 @@ _PASSED: Final = frozenset(
 #: What it prints is kept up to so much, and the end of it told.
 OUTPUT_BYTES: Final = 65_536
 _TOLD: Final = 300
-#: Passwords in addresses are not repeated.
-_SECRET: Final = re.compile(r"(?<=://)[^/@\s]*(?=@)")
+#: Passwords in addresses, and after `password=` and its like, are not repeated.
+_SECRET: Final = re.compile(
+    r"(?<=://)[^/@\s]*(?=@)|(?i:(?<=password=)|(?<=passphrase=)|(?<=secret=)|(?<=token=)|(?<=key=))[^&\s]+"
+)
 
 
 async def run(arguments: Sequence[str], timeout_s: float) -> str:

@@ -80,12 +80,10 @@ def test_values_of_all_kinds(program: Program) -> None:
      threads(lambda i: 1e300 * i), gauge(lambda i: 1e200 * (i % 3)), rss(lambda i: 10**400 + i),
      threads(lambda i: 2**70 * (i + 1))],
 )  # fmt: skip
-@pytest.mark.xfail(reason="they raise OverflowError")
 def test_values_that_are_too_large_to_be_meant(program: Program) -> None:
     check_all(live(program, 900))
 
 
-@pytest.mark.xfail(reason="it stays in its block for life")
 def test_one_value_that_is_no_number_changes_nothing() -> None:
     plain = memory(lambda i: 100 + 0.5 * since(i, 300))
     spoiled = memory(lambda i: NAN if i % 97 == 5 else 100 + 0.5 * since(i, 300))
@@ -96,7 +94,6 @@ def test_one_value_that_is_no_number_changes_nothing() -> None:
     assert cause.explained > 0.95
 
 
-@pytest.mark.xfail(reason="the counter is of no use afterwards")
 def test_a_count_that_is_no_number_is_as_good_as_none() -> None:
     def program(i: int) -> Observed:
         calls = since(i, 300) // 2
@@ -107,20 +104,33 @@ def test_a_count_that_is_no_number_is_as_good_as_none() -> None:
     assert cause.driver == "calls.X"
 
 
-def test_two_hundred_counters() -> None:
+def test_sixty_counters_of_which_one_is_it() -> None:
     chance = random.Random(2)
-    calls = [0] * 200
+    calls = [0] * 60
 
     def program(i: int) -> Observed:
-        for k in range(200):
-            calls[k] += chance.random() < (k % 17 + 1) / 20 * (i >= 200 or k != 77)
-        return Observed({"threads": 5 + calls[77]}, {f"n{k}": calls[k] for k in range(200)})
+        for k in range(60):
+            calls[k] += chance.random() < (k % 17 + 1) / 20 * (i >= 200 or k != 47)
+        return Observed({"threads": 5 + calls[47]}, {f"n{k}": calls[k] for k in range(60)})
 
     life = live(program, 600)
     check_all(life)
     cause = life.confirmed("threads").cause
     assert cause is not None
-    assert cause.driver == "calls.n77"
+    assert cause.driver == "calls.n47"
+
+
+def test_more_names_than_can_be_kept() -> None:
+    """A counter named after each request: what is kept stays small, and what is measured is judged all the same."""
+
+    def program(i: int) -> Observed:
+        names = range(i - i % 200, i + 1)
+        return Observed({"threads": 5 + i // 3}, {f"n{k}": k for k in names}, {f"g{k}": k for k in names})
+
+    life = live(program, 900)
+    check_all(life)
+    assert set(life.subject.verdicts) == {"threads"}
+    assert len(life.subject.pack()) < 600_000
 
 
 def test_names_that_come_late_and_resources_that_vanish_and_come_back() -> None:

@@ -73,7 +73,6 @@ def test_the_troughs_of_a_saw_tooth_rise(seed: int) -> None:
     assert rate.value == pytest.approx(0.1 * MIB, rel=0.2)
 
 
-@pytest.mark.xfail(reason="a fall from tooth to trough looks like memory given back")
 def test_a_saw_tooth_that_leaks_is_not_cleared_by_every_collection() -> None:
     life = live(memory(lambda i: 100 + 2 * (i % 40) + 0.1 * i), 1500)
     assert len(life.alarms()) == 1
@@ -131,3 +130,10 @@ def test_memory_of_another_process_does_not_come_in() -> None:
     leaking.feed(memory(lambda i: 100 + 0.3 * since(i, 400)), 900)
     calm.feed(memory(lambda _: 100), 900)
     assert (leaking.stage(), calm.stage()) == ("confirmed", "steady")
+
+
+@pytest.mark.xfail(reason="a growth that is cut off a block late is told with a jump that never was")
+@pytest.mark.parametrize("begin", [237, 459, 533])
+def test_a_leak_that_begins_without_a_jump_has_none(begin: int) -> None:
+    life = live(memory(lambda i: 200 + 5 * since(i, begin), noise=0.2), begin + 500)
+    assert life.confirmed().jumps == ()

@@ -31,10 +31,7 @@ def test_white_noise() -> None:
     assert len(alarmed(lambda seed: memory(lambda _: 200, noise=3, seed=seed), 60, 900)) <= 1
 
 
-@pytest.mark.parametrize(
-    "remembered",
-    [0.5, pytest.param(0.9, marks=pytest.mark.xfail(reason="four turns of noise are taken for troughs")), 0.99],
-)
+@pytest.mark.parametrize("remembered", [0.5, 0.9, 0.99])
 def test_noise_that_remembers(remembered: float) -> None:
     program = lambda seed: wandering(300, memory_of_it=remembered, step=3, seed=seed)  # noqa: E731
     assert len(alarmed(program, 60, 900)) <= 3

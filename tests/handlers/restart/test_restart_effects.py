@@ -62,6 +62,8 @@ async def test_secrets_are_neither_passed_on_nor_repeated(monkeypatch: pytest.Mo
     monkeypatch.setenv("FLYBALL_BUS__URL", "redis://:hidden@h")
     assert await run(["sh", "-c", 'test -z "$FLYBALL_BUS__URL" && test -n "$PATH"'], 5.0) == ""
     assert "hidden" not in await run(["sh", "-c", "echo redis://:hidden@h; exit 1"], 5.0)
+    said = await run(["sh", "-c", "echo 'API_KEY=hidden --token=hidden url?Secret=hidden&x=1'; exit 1"], 5.0)
+    assert said.endswith(": API_KEY=*** --token=*** url?Secret=***&x=1")
     assert environment({"PATH": "p", "LC_ALL": "C", "TOKEN": "x"}) == {"PATH": "p", "LC_ALL": "C"}
 
 

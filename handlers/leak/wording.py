@@ -19,7 +19,9 @@ def subject(who: Who) -> str:
     """`search-docs (pid 812)`, `gpu0`."""
     if not who.pid:
         return who.gpu
-    return f"{_own_name(who.workload) or who.process or 'a process'} (pid {who.pid})"
+    # a process calls itself what it likes, and a terminal obeys some of it
+    process = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in who.process)
+    return f"{_own_name(who.workload) or process or 'a process'} (pid {who.pid})"
 
 
 def sentence(said: Said, leak: Leak, forecast: Exhaustion | None, wall: Wall, why: str = "") -> str:

@@ -331,3 +331,10 @@ def test_events_have_the_types_of_the_wire() -> None:
     (draft,) = fed.see(1000.0).events
     assert (draft.type, draft.subject) == ("flyball.leak.suspected", "search-docs")
     assert msgspec.json.encode(draft.data)
+
+
+def test_the_name_of_a_process_is_nothing_that_a_terminal_obeys() -> None:
+    fed = Fed()
+    fed.say(1000.0, verdict("suspected"))
+    ((_, text),) = told(fed.see(1000.0, process(name="\x1b[2Jx", workload="")))
+    assert text.startswith(f"\N{REPLACEMENT CHARACTER}[2Jx (pid {PID})")

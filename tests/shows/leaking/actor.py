@@ -48,6 +48,7 @@ class Actor:
         self._said: list[tuple[float, str, LeakReport]] = []
         #: seconds since the begin, and what the API said of what is undecided, whenever that changed
         self.undecided: list[tuple[float, str]] = []
+        self.latest = "not seen"
         self._reader = threading.Thread(target=self._read, name=f"output of {cast.name}")
         self._reader.start()
 
@@ -86,7 +87,7 @@ class Actor:
             if growth.verdict.resource != "vms" or growth.verdict.stage == "suspected"
         ]
         rows.sort(key=lambda row: row.verdict.resource)
-        text = "; ".join(_undecided(row) for row in rows) or "steady"
+        self.latest = text = "; ".join(_undecided(row) for row in rows) or "steady"
         if not self.undecided or _without_time(self.undecided[-1][1]) != _without_time(text):
             self.undecided.append((time.time() - self.began_s, text))
 

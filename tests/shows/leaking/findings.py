@@ -82,7 +82,7 @@ def judge_good(actor: Actor, leaks: Leaks, tell: Tell) -> tuple[int, list[str]]:
     problems += [f"{name}: {resource} is still suspected" for resource in sorted(standing)]
     confirmed = {resource for stage, resource in stages if stage == "confirmed"}
     cleared = sum(stage == "cleared" and resource not in confirmed for stage, resource in stages)
-    tell(f"  stands in the end: {actor.undecided[-1][1] if actor.undecided else 'not seen'}")
+    tell(f"  stands in the end: {actor.latest}")
     if cleared:
         tell(f"  suspicions that were cleared: {cleared}")
     return cleared, problems

@@ -129,9 +129,9 @@ class Subjects:
         size = 0
         for watched in order:
             state = watched.subject.pack()
+            if size + len(state) > LARGEST_SNAPSHOT:
+                continue
             size += len(state)
-            if size > LARGEST_SNAPSHOT:
-                break
             packed.append(Packed(watched.who, watched.seen_s, state))
         return tuple(packed)
 

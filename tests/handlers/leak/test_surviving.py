@@ -162,3 +162,14 @@ def test_the_end_of_a_leak_whose_subject_had_no_room_in_the_snapshot_is_noticed(
     said = [one for second in range(1001, 1010) for one in told(fed.see(float(second), other))]
     assert len(said) == 1
     assert "its process ended" in said[0][1]
+
+
+def test_a_subject_that_has_no_room_in_the_snapshot_takes_none_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = Fed()
+    fed.say(1000.0, verdict("confirmed", **BY_CALL))
+    others = [process(pid=PID + 1 + number, threads=None) for number in range(3)]
+    fed.see(1000.0, process(), *others)
+    fat = len(next(iter(fed.handler._watch.subjects)).subject.pack())
+    monkeypatch.setattr(subjects, "LARGEST_SNAPSHOT", fat - 1)
+    state = msgspec.msgpack.decode(fed.handler.snapshot())
+    assert [packed["who"]["pid"] for packed in state["subjects"]] == [PID + 1, PID + 2, PID + 3]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.leak.commands.tracing.csvfile import MOST_COLUMNS
+from handlers.leak.commands.tracing.csvfile import MOST_COLUMNS, TraceFile
 from tests.cli.trace.conftest import Trace, program
 
 SEED = "Time(s),Threads,RSS(MB),VMS(MB)"
@@ -213,3 +213,15 @@ def test_a_link_to_a_file_stays_one(trace: Trace, tmp_path: Path) -> None:
     trace.run("--output", str(link), "--interval", "0.1", "--", *program(code))
     assert link.is_symlink()
     assert trace.rows()[-1]["MethodCalls(late)"] == "1"
+
+
+def test_nothing_is_written_through_a_link_that_somebody_left(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("precious")
+    (tmp_path / f".t.csv.{os.getpid()}").symlink_to(other)
+    file = TraceFile(tmp_path / "t.csv")
+    file.add({"Time(s)": "0"})
+    file.add({"Time(s)": "1", "MethodCalls(add)": "1"})
+    file.finish()
+    assert other.read_text() == "precious"
+    assert "MethodCalls(add)" in (tmp_path / "t.csv").read_text().splitlines()[0]

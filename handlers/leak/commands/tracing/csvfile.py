@@ -174,13 +174,14 @@ class TraceFile:
         wide = header((*self._columns, *new))
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
+            beside.unlink(missing_ok=True)
             self._renew(beside, self.path, wide)
         except OSError:
             beside.unlink(missing_ok=True)
             self.left_out += new
 
     def _renew(self, beside: Path, path: Path, wide: Sequence[str]) -> None:
-        with beside.open("w", encoding="utf-8", newline="") as file:
+        with beside.open("x", encoding="utf-8", newline="") as file:  # never through a link that somebody left there
             os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(self._descriptor).st_mode))
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             with open(self._descriptor, encoding="utf-8", newline="", closefd=False) as old:

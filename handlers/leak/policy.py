@@ -35,7 +35,7 @@ _EVERY: Final = 2
 _ORDER: Final[tuple[Resource, ...]] = ("threads", "handles", "rss", "vram", "vms")
 #: The least growth that matters: in itself, and as a share of the level.
 FLOORS: Final[Mapping[Resource, tuple[float, float]]] = {
-    "threads": (5, 0.05), "handles": (6, 0.05), "rss": (2 * MIB, 0.01), "vram": (16 * MIB, 0.01),
+    "threads": (5, 0.05), "handles": (6, 0.05), "rss": (2 * MIB, 0.01), "vram": (16 * MIB, 0.001),
     "vms": (64 * MIB, 0.02),
 }  # fmt: skip
 #: Threads and handles that grow beside memory that leaks are part of it where they are so much alike.

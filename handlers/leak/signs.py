@@ -81,9 +81,10 @@ def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, c
         top = max(top, low)
         inside = max(inside, top - low)
     samples = length * grid.size
+    quiet = _quiet(times, lows, first, look.amount)
     return Signs(
         look=look, clock=clock, first=first, samples=samples, age=max(age, samples),
-        quiet=_quiet(times, lows, first, look.amount) / length,
+        quiet=min(quiet / length, _active(grid, resource, series, clock, first, quiet)),
         before=max(0.0, (lows[first] - min(lows[: first + 1])) / look.amount),
         lasting=max(-1.0, min(3.0, two.slope / one.slope)) if one.slope > 0 else 3.0,
         inside=inside / look.amount,
@@ -151,6 +152,17 @@ def _quiet(times: list[float], lows: list[float], first: int, amount: float) -> 
         i -= 1
     pace = amount / (times[-1] - times[first]) if times[-1] > times[first] else math.inf
     return first - i if first - i < 2 or line(times[i:first], lows[i:first]).slope <= _CALM * pace else 0
+
+
+def _active(grid: Grid, resource: str, series: Series, clock: str, first: int, quiet: int) -> float:
+    """What the clock counted in the calm, in relation to what it counted in the growth: idleness is no calm of memory.
+
+    Threads and handles that a first call brings are judged by what came at once.
+    """
+    if clock == "time" or resource in ("threads", "handles"):
+        return math.inf
+    on = series.on(grid, clock)
+    return (on[first] - on[first - quiet]) / (on[-1] - on[first]) if on[-1] > on[first] else 0.0
 
 
 def _alike(series: Series, first: int) -> float:

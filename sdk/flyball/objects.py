@@ -44,10 +44,11 @@ class Census:
         if blocks > MOST_BLOCKS or count > MOST_OBJECTS:
             many = f"{count:,} objects" if count else f"{blocks:,} blocks of memory"
             raise Unseen(f"types of objects: {many} are too many to look at them without stopping the program")
-        kinds = stops.during(lambda: list(map(type, gc.get_objects())))
         # by id, since a class of classes may have a hash of its own, which is the program's code
-        self.counts: Counter[int] = Counter()
         self.types: dict[int, type] = {}
+        # before the look and from a list, since the first such Counter of a program fills caches of the abstract classes
+        self.counts: Counter[int] = Counter([])
+        kinds = stops.during(lambda: list(map(type, gc.get_objects())))
         for start in range(0, len(kinds), _AT_ONCE):
             some = kinds[start : start + _AT_ONCE]
             ids = list(map(id, some))

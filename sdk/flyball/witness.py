@@ -79,11 +79,11 @@ class Witness:
     def _gathered(self, ask: Ask) -> InnerEvidence:
         global _tracing  # noqa: PLW0603 - a forked child must end it
         began_s, stops, missing = time.monotonic(), Stops(), list[str]()
-        before = _census(stops, missing)
         watch = Watch(stops, missing)
         _tracing = watch.tracing
         try:
             watch.begin()
+            before = _census(stops, missing)  # what a first watch imports is there by now, and has not grown
             watch.last(min(ask.within_s, LONGEST_S), self._over.wait)
             allocations = watch.end()
         finally:

@@ -99,7 +99,7 @@ def test_a_python_that_tells_nothing_says_so(supervisor: Supervisor) -> None:
         supervisor.ask("other", program.pid, supervisor.start_of(program.pid), within_s=0.1)
         found = supervisor.until(InnerEvidence, ask="c1").decode(InnerEvidence)
         program.kill()
-    objects, allocations = found.missing
+    allocations, objects = found.missing
     assert objects.startswith("types of objects: cpython does not tell them (")
     assert allocations == "allocations: cpython has no tracemalloc"
 
@@ -123,6 +123,17 @@ def test_where_nothing_is_kept_nothing_is_blamed(supervisor: Supervisor) -> None
         found = leaker.answer("c1")
     assert not [one for one in found.objects if one.type == "__main__.Session" and one.more > 1]
     assert sum(one.size_bytes for one in found.allocations) < 20_000
+
+
+def test_the_look_itself_is_no_growth(supervisor: Supervisor) -> None:
+    """A first look imports what it uses, some thousand objects, and the program did not make them."""
+    code = "import flyball, sys\nwith flyball.Workload('quiet'): sys.stdin.read()\n"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as program:
+        supervisor.ask("quiet", program.pid, supervisor.start_of(program.pid), within_s=0.5)
+        found = supervisor.until(InnerEvidence, ask="c1").decode(InnerEvidence)
+        program.kill()
+    assert found.missing == ()
+    assert sum(one.more for one in found.objects) < 10, found.objects
 
 
 def test_one_look_at_a_time(supervisor: Supervisor) -> None:

@@ -213,7 +213,7 @@ class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     depends_on: tuple[Name, ...] = ()
     #: Argument list that starts it anew, such as `["systemctl", "restart", "search"]`; never a shell string.
     restart: tuple[str, ...] = ()
-    #: What follows from a leak that is confirmed, beside the report.
+    #: What follows from a leak that is confirmed, beside the report; `restart` needs match.pidfile, .cgroup or .user.
     on_leak: OnLeak = "report"
     #: Where it tells what it has done.
     counters: tuple[CounterSection, ...] = ()
@@ -230,6 +230,12 @@ class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             )
         if self.on_leak != "report" and self.on_leak not in self.may:
             found.append(f'may: lacks "{self.on_leak}", so on_leak = "{self.on_leak}" could not be done; add it')
+        match = self.match
+        if self.on_leak == "restart" and not (match.pidfile or match.cgroup or match.user):
+            found.append(
+                "match: anybody can join by a name or imitate a command line, and would have the workload restarted; "
+                'on_leak = "restart" needs at least one of pidfile, cgroup, user'
+            )
         return found
 
 

@@ -135,6 +135,29 @@ def test_a_reaction_to_leaks_must_be_possible(tmp_path: Path, keys: str, found: 
         assert configured(tmp_path, text).workload[0].name == "search"
 
 
+@pytest.mark.parametrize(
+    ("match", "enough"),
+    [
+        ("match.pidfile = '/run/x.pid'", True),
+        ("match.cgroup = '/search'", True),
+        ("match = {cmdline = 'search', user = 'alice'}", True),
+        ("match.cmdline = 'search'", False),
+        ("", False),
+    ],
+)
+def test_what_may_be_restarted_cannot_be_imitated(tmp_path: Path, match: str, enough: bool) -> None:
+    keys = f"[[workload]]\nname = 'search'\n{match}\nrestart = ['x']\nmay = ['restart']\n"
+    text = f"{keys}on_leak = 'restart'\n"
+    if enough:
+        assert configured(tmp_path, text).workload[0].on_leak == "restart"
+    else:
+        assert problems(tmp_path, text) == [
+            "workload[0].match: anybody can join by a name or imitate a command line, and would have the workload "
+            'restarted; on_leak = "restart" needs at least one of pidfile, cgroup, user'
+        ]
+        configured(tmp_path, keys)  # by hand it may still be restarted
+
+
 def test_secrets_are_shown_to_nobody(tmp_path: Path) -> None:
     """Neither in the configuration that the API shows, nor in a log, nor in an error."""
     text = f"""{WORKLOAD}restart = ["run", "--password", "hunter2"]

@@ -205,7 +205,7 @@ def _bad_source(draw: Draw, document: dict[str, Any]) -> set[str]:
 def _impossible_reaction(draw: Draw, document: dict[str, Any]) -> set[str]:
     workloads = document["workload"]
     workloads.append({"name": "leaker", "on_leak": "restart"})
-    return {f"workload[{len(workloads) - 1}].{key}" for key in ("restart", "may")}
+    return {f"workload[{len(workloads) - 1}].{key}" for key in ("restart", "may", "match")}
 
 
 SABOTAGES: list[Sabotage] = [

@@ -46,7 +46,7 @@ class Census:
             raise Unseen(f"types of objects: {many} are too many to look at them without stopping the program")
         # by id, since a class of classes may have a hash of its own, which is the program's code
         self.types: dict[int, type] = {}
-        # before the look and from a list, since the first such Counter of a program fills caches of the abstract classes
+        # before the look and from a list, since the first such Counter of a program fills caches of abstract classes
         self.counts: Counter[int] = Counter([])
         kinds = stops.during(lambda: list(map(type, gc.get_objects())))
         for start in range(0, len(kinds), _AT_ONCE):

@@ -109,7 +109,6 @@ def _look(found: Found, process: Process, until_s: float, *, tool: Path | None, 
     for look in (_memory, _threads, _handles):
         look(found, process, in_time)
     if not wanted:
-        found.missing.append("stacks: switched off, [evidence] stacks is false")
         return
     try:
         found.stacks = stacks.dump(process, until_s, tool)

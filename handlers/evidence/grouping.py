@@ -54,6 +54,14 @@ def handle_kinds(links: Iterable[str], sockets: Mapping[str, str]) -> dict[str, 
     return _most(counts, KINDS_TOLD)
 
 
+def without_paths(kinds: Mapping[str, int]) -> dict[str, int]:
+    """The same handles by kind alone, `file` for all files: where strangers may read what is told."""
+    counts: Counter[str] = Counter()
+    for kind, count in kinds.items():
+        counts[kind.partition("/")[0].rstrip() or "file"] += count
+    return dict(counts.most_common())
+
+
 def _kind(link: str, sockets: Mapping[str, str]) -> str:
     """What is no path: `pipe:[12]`, `socket:[12]`, `anon_inode:[eventfd]`, `anon_inode:inotify`, `net:[12]`."""
     if link.startswith("anon_inode:"):

@@ -12,6 +12,7 @@ import msgspec
 
 from handlers.evidence import policy, wording
 from handlers.evidence.effects import Found, Onlooker
+from handlers.evidence.grouping import without_paths
 from handlers.evidence.policy import Request, State
 from handlers.evidence.settings import Settings
 from handlers.evidence.stacks import find_tool
@@ -74,8 +75,10 @@ class EvidenceDesk(Handler):
             seen = Found(there=True)  # it was looked at then; the program may still answer
         else:
             seen = await self._onlooker.look(
-                request.pid, request.start_time_s, settings.seconds, tool=find_tool(), wanted=settings.stacks
-            )
+                request.pid, request.start_time_s, settings.seconds, tool=find_tool(),
+                wanted=settings.stacks and context.trusted,
+            )  # fmt: skip
+            _withhold(seen, settings, trusted=context.trusted)
         asks = settings.inside and seen.there and request.workload
         found = _evidence(request, seen)
         return Decisions(
@@ -98,6 +101,21 @@ class EvidenceDesk(Handler):
         """Other settings hold from the next look on."""
         self._settings = settings
         return True
+
+
+def _withhold(seen: Found, settings: Settings, *, trusted: bool) -> None:
+    """Leave out what is not to be told: on a bus without a password anybody may ask, and anybody may read."""
+    if not trusted:
+        seen.handles = without_paths(seen.handles)
+    if not seen.there:
+        return
+    if not trusted:
+        seen.missing.append(
+            "stacks and paths of files: left out, since the bus asks for no password, so that anybody could ask for "
+            "them; give it one (bus.password_file)"
+        )
+    elif not settings.stacks:
+        seen.missing.append("stacks: switched off, [evidence] stacks is false")
 
 
 def _subject(found: EvidenceGathered) -> str:

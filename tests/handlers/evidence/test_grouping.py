@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.evidence.grouping import KINDS_TOLD, NAMES_TOLD, OTHERS, handle_kinds, thread_names
+from handlers.evidence.grouping import KINDS_TOLD, NAMES_TOLD, OTHERS, handle_kinds, thread_names, without_paths
 
 
 def test_numbers_at_the_end_are_taken_off_where_there_are_several() -> None:
@@ -48,6 +48,21 @@ def test_everything_is_counted_once_and_bounded(names: list[str], links: list[st
     assert len(threads) <= NAMES_TOLD + 1
     assert len(handles) <= KINDS_TOLD + 1
     assert all(len(name) <= 200 for name in (*threads, *handles))
+
+
+def test_without_paths_there_are_kinds_alone() -> None:
+    links = [
+        "/etc/shadow",
+        "/data/a",
+        "/data/b",
+        "/tmp/x (deleted)",
+        "/dev/nvidia0",
+        "(unreachable)/secret",
+        "pipe:[1]",
+    ]
+    assert without_paths(handle_kinds(links, {})) == {
+        "file": 3, "deleted file": 1, "device": 1, "(unreachable)": 1, "pipe": 1,
+    }  # fmt: skip
 
 
 def test_nothing_that_a_terminal_obeys_is_told() -> None:

@@ -1,6 +1,7 @@
 """Who may have a process looked at, and which answers from inside count; the process looked at is the test's own."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ def desk(**settings: Any) -> EvidenceDesk:
 
 async def ask(
     handler: EvidenceDesk, id: str = "c1", *, at: float = 0.0, late_s: float = 0.0, replaying: bool = False,
-    target: str = "workload.trainer", arguments: dict[str, Any] | None = None, **fields: Any,
+    target: str = "workload.trainer", arguments: dict[str, Any] | None = None, trusted: bool = True, **fields: Any,
 ) -> Decisions | None:  # fmt: skip
     given = {
         "id": id, "time": rfc3339(WALL_S + at), "ttl_s": 30.0, "host": HOST, "issuer": "leak", "action": "evidence",
@@ -40,7 +41,7 @@ async def ask(
     }  # fmt: skip
     command = Command(**given)
     entry = event("flyball.command.requested", command, id=command.id)
-    return await handler.handle(entry, context(at + late_s, "commands", replaying=replaying))
+    return await handler.handle(entry, context(at + late_s, "commands", replaying=replaying, trusted=trusted))
 
 
 async def answer(
@@ -95,6 +96,29 @@ async def test_nobody_is_asked_where_that_is_switched_off() -> None:
     decisions = await ask(desk(inside=False))
     assert decisions is not None
     assert not decisions.asks
+
+
+async def test_where_anybody_may_ask_neither_paths_nor_stacks_are_told(tmp_path: Path) -> None:
+    handler = desk(stacks=True)
+    with (tmp_path / "secret").open("w"):
+        (found, draft), (guarded, _) = [
+            gathered(await ask(handler, id, trusted=trusted)) for id, trusted in (("c1", False), ("c2", True))
+        ]
+    assert f"file {tmp_path}/secret" in guarded.handles
+    assert guarded.stacks or guarded.missing  # py-spy may not be allowed to look
+    assert not [kind for kind in found.handles if "/" in kind]
+    assert found.handles["file"] >= 1
+    assert (found.threads, found.stacks) == (guarded.threads, "")
+    assert found.missing == (
+        "stacks and paths of files: left out, since the bus asks for no password, so that anybody could ask for them; "
+        "give it one (bus.password_file)",
+    )
+    assert "/" not in draft.text
+
+
+async def test_stacks_that_are_switched_off_are_said_to_be() -> None:
+    found, _ = gathered(await ask(desk(stacks=False)))
+    assert (found.stacks, found.missing) == ("", ("stacks: switched off, [evidence] stacks is false",))
 
 
 async def test_the_same_command_twice_is_answered_once() -> None:

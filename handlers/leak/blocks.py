@@ -10,6 +10,8 @@ from msgspec import Struct
 
 #: Blocks are merged two by two when there are so many, so that a life of any length has half of it to all of it.
 CAPACITY: Final = 64
+#: What is larger than any memory or count is not measured but made up.
+LARGEST: Final = 1e18
 #: Series of one subject: what comes beyond is left out.
 SERIES: Final = 100
 _NOTHING: Final = array("d", [math.nan])
@@ -114,6 +116,8 @@ class Column:
             if len(values) != blocks:
                 raise ValueError(f"a series has {len(values)} blocks, not {blocks}")
             setattr(column, name, values)
+        if not all(low != low or abs(low) <= LARGEST for values in (column.means, column.lasts) for low in values):
+            raise ValueError("a series has values that cannot be")
         column.last, column.total, column.count = packed.last, packed.total, packed.count
         column.low, column.high = packed.low, packed.high
         return column

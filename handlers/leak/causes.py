@@ -19,6 +19,8 @@ MEMORY: Final[tuple[Resource, ...]] = ("rss", "vms", "vram")
 #: A counter is new where it had not called in so many blocks; a growth began with it where so few lie between.
 _NEW: Final = 4
 _NEAR: Final = 2
+#: A cut may fall so many blocks late: what the growth itself brings in them is no jump.
+_CUT_LATE: Final = 4
 #: What comes in the first blocks is the program's own start.
 _STARTED: Final = 2
 
@@ -62,7 +64,8 @@ def jumps_of(grid: Grid, series: Series, signs: Signs, least: float) -> tuple[Ju
     if signs.clock != "time":
         return first_calls(grid, series, least)
     times, firsts = series.times, _firsts(grid, series)
-    near_s = 2 * (times[-1] - times[0]) / len(times)
+    block_s = (times[-1] - times[0]) / len(times)
+    near_s, least = 2 * block_s, max(least, _CUT_LATE * signs.pace.slope * block_s)
     return tuple(
         Jump(
             at_s=times[place], amount=amount,

@@ -3,7 +3,10 @@
 import os
 import re
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -17,6 +20,10 @@ _PAGE: Final = 4096 if sys.platform == "win32" else os.sysconf("SC_PAGE_SIZE")
 _LIMITS: Final[dict[Resource, bytes]] = {
     "rss": b"Max address space", "vms": b"Max address space", "handles": b"Max open files", "threads": b"Max processes",
 }  # fmt: skip
+_UID: Final = re.compile(rb"^Uid:\t(\d+)", re.MULTILINE)
+_THREADS: Final = re.compile(rb"^Threads:\t(\d+)", re.MULTILINE)
+#: How long the threads of all users stand as they were read.
+_TABLE_S: Final = 5.0
 #: Of a file of the kernel's no more is read.
 _SIZE: Final = 65_536
 #: A limit above it is none: cgroup v1 writes 2^63 rounded down to a page.
@@ -138,15 +145,21 @@ def _descriptors(pid: int, proc: Path) -> int | None:
 
 def _threads_of_user(pid: int, proc: Path) -> int | None:
     """The threads of all processes of its user, which its limit counts together; None where root is not limited."""
-    status = _read(proc / str(pid) / "status") or b""
-    uid = re.search(rb"^Uid:\t(\d+)", status, re.MULTILINE)
+    uid = _UID.search(_read(proc / str(pid) / "status") or b"")
     if uid is None or uid[1] == b"0":
         return None
-    line, threads = b"\nUid:\t" + uid[1] + b"\t", 0
+    return _threads_by_user(proc, int(time.monotonic() / _TABLE_S)).get(uid[1], 0)
+
+
+@lru_cache(maxsize=1)
+def _threads_by_user(proc: Path, period: int) -> dict[bytes, int]:
+    """The threads of each user. All of /proc is read for it, so one reading serves all that ask in a `period`."""
+    threads: Counter[bytes] = Counter()
     for directory in proc.iterdir():
-        if directory.name.isdigit() and line in (status := _read(directory / "status") or b""):
-            found = re.search(rb"^Threads:\t(\d+)", status, re.MULTILINE)
-            threads += int(found[1]) if found else 0
+        status = (_read(directory / "status") or b"") if directory.name.isdigit() else b""
+        uid, count = _UID.search(status), _THREADS.search(status)
+        if uid and count:
+            threads[uid[1]] += int(count[1])
     return threads
 
 

@@ -117,7 +117,8 @@ class LeakWatch(Handler):
         watch, latest = self._watch, self._watch.latest
         if latest is None:
             return None if self._settings.enabled else api.Leaks(enabled=False, watched=0, leaks=(), subjects=())
-        leaks = [one for one in watch.standing.leaks.values() if api.is_meant(query, one.who.workload, one.who.pid)]
+        meant = [one for one in watch.standing.leaks.values() if api.is_meant(query, one.who.workload, one.who.pid)]
+        leaks = api.surest(meant)
         for leak in leaks:
             watch.refresh(leak)
         return api.Leaks(
@@ -131,5 +132,6 @@ class LeakWatch(Handler):
                 )
                 for leak in leaks
             ),
+            leaks_left_out=len(meant) - len(leaks),
             subjects=api.subjects(watch.subjects, query, watch.wall, latest.monotonic_s),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from handlers.leak.blocks import Grid, PackedGrid
+from handlers.leak.blocks import LARGEST, Grid, PackedGrid
 from handlers.leak.causes import COUNTED, cause_beside, cause_of, first_calls, jumps_of
 from handlers.leak.judgement import BEYOND, Judgement, judge
 from handlers.leak.lines import likeness, line
@@ -25,12 +25,15 @@ MIB: Final = 2**20
 #: Observations a block has at most, of each grid but the last, which never forgets: with 64 blocks and one observation
 #: a second 17 min, 5 h, and the whole life. A longer grid begins when the one before it would forget.
 _BLOCKS: Final = (16, 256, 0)
-#: What is larger than any memory or count is not measured but made up; nor has a program more counters.
-_LARGEST: Final = 1e18
+#: No program has more counters.
 _COUNTERS: Final = 64
 #: Blocks before the first look, and between two looks.
 _FEWEST: Final = 16
 _EVERY: Final = 2
+#: Subjects that began together, as all do when the supervisor starts, must not all be looked at in one tick: when a
+#: block is full, each waits for as many observations as what was first measured of it says; so a replay waits as long.
+_PHASES: Final = 16
+_PAGE: Final = 4096
 #: What threads and handles do explains what memory does, so they come first.
 _ORDER: Final[tuple[Resource, ...]] = ("threads", "handles", "rss", "vram", "vms")
 #: The least growth that matters: in itself, and as a share of the level.
@@ -71,6 +74,8 @@ class _Packed(Struct, frozen=True):
     counted: dict[str, float]
     offsets: dict[str, float]
     latest: dict[str, float]
+    due: list[int]
+    phase: int
     standing: dict[Resource, _Standing]
 
 
@@ -80,7 +85,9 @@ class Subject:
     Units: memory in bytes, threads and handles as counts, times in seconds of one monotonic clock.
     """
 
-    __slots__ = ("_counted", "_grids", "_last_s", "_latest", "_offsets", "_standing", "settings")
+    __slots__ = (
+        "_counted", "_due", "_grids", "_last_s", "_latest", "_offsets", "_phase", "_standing", "settings",
+    )  # fmt: skip
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -91,6 +98,9 @@ class Subject:
     def _begin(self) -> None:
         """Know nothing but what stands."""
         self._grids = [Grid(_BLOCKS[0])]
+        #: observations until the next look at each grid, 0: none is due
+        self._due = [0] * len(_BLOCKS)
+        self._phase = 0
         #: each counter as it was last told, and what it had counted before it began anew
         self._counted: dict[str, float] = {}
         self._offsets: dict[str, float] = {}
@@ -112,15 +122,17 @@ class Subject:
         if not t_s > self._last_s or not math.isfinite(t_s):
             return ()
         self._last_s = t_s
-        values: dict[str, float] = {resource: level for resource, level in levels.items() if 0 <= level <= _LARGEST}
+        values: dict[str, float] = {resource: level for resource, level in levels.items() if 0 <= level <= LARGEST}
         if counts:
-            self._count({name: float(count) for name, count in counts.items() if 0 <= count <= _LARGEST}, values)
+            self._count({name: float(count) for name, count in counts.items() if 0 <= count <= LARGEST}, values)
             for name, count in self._counted.items():
                 if name in counts:
                     values[CALLS + name] = count + self._offsets.get(name, 0.0)
         for name, gauge in gauges.items():
-            if -_LARGEST <= gauge <= _LARGEST:
+            if -LARGEST <= gauge <= LARGEST:
                 values[GAUGE + name] = gauge
+        if not self._latest:
+            self._phase = int(sum(values.values()) // _PAGE) % _PHASES
         self._latest = values
         grids = self._grids
         if grids[-1].forgets:
@@ -130,6 +142,10 @@ class Subject:
             if grid.add(t_s, values):
                 blocks = len(grid.times)
                 if blocks >= _FEWEST and blocks % _EVERY == 0:
+                    self._due[rank] = self._phase % grid.size + 1
+            if self._due[rank]:
+                self._due[rank] -= 1
+                if not self._due[rank]:
                     self._look(rank, t_s, changed)
         return tuple(changed)
 
@@ -143,7 +159,7 @@ class Subject:
         return msgspec.msgpack.encode(
             _Packed(
                 VERSION, self._last_s, [grid.pack() for grid in self._grids], self._counted, self._offsets,
-                dict(self._latest), self._standing,
+                dict(self._latest), self._due, self._phase, self._standing,
             )
         )  # fmt: skip
 
@@ -161,14 +177,14 @@ class Subject:
             raise ValueError(f"the subject has version {state.version}, not {VERSION}")
         if [grid.most for grid in state.grids] not in [list(_BLOCKS[:count]) for count in range(1, len(_BLOCKS) + 1)]:
             raise ValueError("the subject has grids that none has")
-        if any(len(standing.found) != len(_BLOCKS) for standing in state.standing.values()) or not (
-            state.last_s == -math.inf or math.isfinite(state.last_s)
-        ):
+        lengths = {len(state.due), *(len(standing.found) for standing in state.standing.values())}
+        if lengths != {len(_BLOCKS)} or not -math.inf <= state.last_s < math.inf:
             raise ValueError("what the subject knows does not fit its grids")
         subject = cls(settings)
         subject._last_s, subject._grids = state.last_s, [Grid.unpack(grid) for grid in state.grids]
         subject._counted, subject._offsets = state.counted, state.offsets
         subject._latest, subject._standing = state.latest, state.standing
+        subject._due, subject._phase = state.due, state.phase
         return subject
 
     def _count(self, counts: Mapping[str, float], levels: Mapping[str, float]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from handlers.leak import units
+from handlers.leak.standing import Leak
 from handlers.leak.subjects import Watched
 from handlers.leak.wording import Wall
 from schemas.leak import LeakReport, Stage, Verdict
@@ -14,6 +15,8 @@ from supervisor.handler import Asked, Example, Refusal, Route
 
 #: Subjects in one answer; those that leak come first.
 MOST: Final = 500
+#: Leaks in one answer, each with evidence of some 20 kB; what is confirmed comes first.
+MOST_LEAKS: Final = 100
 _ORDER: Final[dict[Stage, int]] = {"confirmed": 0, "suspected": 1, "warming": 2}
 
 
@@ -55,6 +58,8 @@ class Leaks(Struct, frozen=True, kw_only=True):
     #: processes and cards of the latest sample for which there was no room, see `leak.subjects`
     not_watched: int = 0
     leaks: tuple[LeakReport, ...]
+    #: leaks that stand beyond these 100; ask for them by `workload` or `pid`
+    leaks_left_out: int = 0
     subjects: tuple[LeakSubject, ...]
 
 
@@ -86,6 +91,11 @@ def subjects(watched: Iterable[Watched], query: LeaksQuery, wall: Wall, now_s: f
             rows.append((_ORDER[growths[0].stage], _row(one, growths, wall, now_s)))
     rows.sort(key=lambda row: row[0])
     return tuple(row for _, row in rows[:MOST])
+
+
+def surest(leaks: Iterable[Leak]) -> list[Leak]:
+    """As many as one answer holds, the confirmed ones first, the latest of each."""
+    return sorted(leaks, key=lambda leak: (_ORDER[leak.stage], -leak.said_s))[:MOST_LEAKS]
 
 
 def is_meant(query: LeaksQuery, workload: str, pid: int) -> bool:

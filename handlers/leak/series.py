@@ -22,8 +22,9 @@ class Series(Struct, kw_only=True):
     means: list[float]
     lows: list[float]
     highs: list[float]
-    #: the loads that are left: rates of calls, and gauges
+    #: rates of calls, and gauges
     loads: dict[str, list[float]]
+    #: those that were taken out
     removed: tuple[str, ...] = ()
 
     def on(self, grid: Grid, name: str) -> list[float]:
@@ -49,6 +50,8 @@ def level(grid: Grid, name: str, floor: float, fewest: int) -> Series | None:
         closest, which = _CLOSELY, ""
         amount = 0.0
         for load, values in series.loads.items():
+            if load in series.removed:
+                continue
             found = follows(series.means, values)
             if found.closeness > closest:
                 closest, which, amount = found.closeness, load, found.amount
@@ -70,7 +73,7 @@ def _loads(grid: Grid, rows: list[int]) -> dict[str, list[float]]:
 
 
 def _take_out(series: Series, name: str, amount: float) -> None:
-    load = series.loads.pop(name)
+    load = series.loads[name]
     least = min(load)
     parts = [amount * (x - least) for x in load]
     series.means = [value - part for value, part in zip(series.means, parts, strict=True)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from handlers.leak import effects
 from handlers.leak.effects import limits, lives
 from handlers.leak.forecast import Limit, exhaustion
 from handlers.leak.units import amount, duration, estimate, rate
@@ -82,6 +83,18 @@ def test_threads_are_limited_by_cgroup_kernel_and_user(tmp_path: Path) -> None:
         Limit(kind="host", value=9000.0, used=345.0),
         Limit(kind="process", value=1000.0, used=35.0),
     ]
+
+
+def test_many_leaks_of_threads_share_one_look_at_all_processes(tmp_path: Path) -> None:
+    """It takes milliseconds of the daemon's, and the API asks for all leaks at once."""
+    status = "Name:\tx\nUid:\t{}\t0\t0\t0\nThreads:\t3\n"
+    row = "Max processes             1000                 1000                 processes\n"
+    tree = {f"proc/{pid}/status": status.format(1000 + pid % 2) for pid in range(1, 51)}
+    _tree(tmp_path, tree | {f"proc/{pid}/limits": row for pid in range(1, 51)})
+    effects._threads_by_user.cache_clear()
+    for pid in range(1, 51):
+        assert limits(pid, "threads", proc=tmp_path / "proc") == [Limit(kind="process", value=1000.0, used=75.0)]
+    assert effects._threads_by_user.cache_info().misses <= 2  # the time for which it stands may end in between
 
 
 def test_what_cannot_be_read_limits_nothing(tmp_path: Path) -> None:

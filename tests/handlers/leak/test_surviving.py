@@ -5,7 +5,7 @@ import pytest
 
 from handlers.leak import subjects
 from handlers.leak.handler import LeakWatch
-from handlers.leak.routes import Leaks, LeaksQuery
+from handlers.leak.routes import MOST_LEAKS, Leaks, LeaksQuery
 from handlers.leak.settings import Settings
 from schemas.event import EvidenceGathered
 from schemas.sample import Counted
@@ -129,6 +129,20 @@ def test_the_api_tells_what_stands_and_what_is_undecided() -> None:
     nobody = _ask(fed, pid=1)
     assert not nobody.leaks
     assert not nobody.subjects
+
+
+def test_an_answer_holds_so_many_leaks_the_confirmed_ones_first() -> None:
+    fed = Fed()
+    everybody = [process(pid=PID + number) for number in range(MOST_LEAKS + 19)]
+    fed.say(1000.0, verdict("suspected"))
+    fed.see(1000.0, *everybody)
+    fed.say(1001.0, verdict("confirmed"))
+    fed.see(1001.0, *everybody[-5:])
+    answer = _ask(fed)
+    assert (len(answer.leaks), answer.leaks_left_out) == (MOST_LEAKS, 19)
+    assert [leak.stage for leak in answer.leaks[:6]] == ["confirmed"] * 5 + ["suspected"]
+    assert {leak.pid for leak in answer.leaks[:5]} == {one.pid for one in everybody[-5:]}
+    assert _ask(fed, pid=PID + 7).leaks_left_out == 0
 
 
 def test_the_status_has_a_line_for_what_is_confirmed() -> None:

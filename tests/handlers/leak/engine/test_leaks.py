@@ -132,7 +132,6 @@ def test_memory_of_another_process_does_not_come_in() -> None:
     assert (leaking.stage(), calm.stage()) == ("confirmed", "steady")
 
 
-@pytest.mark.xfail(reason="a growth that is cut off a block late is told with a jump that never was")
 @pytest.mark.parametrize("begin", [237, 459, 533])
 def test_a_leak_that_begins_without_a_jump_has_none(begin: int) -> None:
     life = live(memory(lambda i: 200 + 5 * since(i, begin), noise=0.2), begin + 500)

@@ -87,9 +87,6 @@ def test_garbage_collection_with_level_troughs(period: int) -> None:
     assert not alarmed(program, 15, 1500)
 
 
-@pytest.mark.xfail(
-    reason="a load that is taken out in part is not asked for again, and the rest of it is taken for a leak"
-)
 def test_load_that_comes_and_goes_and_is_counted() -> None:
     def program(seed: int) -> Program:
         chance, requests = random.Random(seed), 0.0

@@ -139,7 +139,6 @@ def test_blocks_whose_times_stand_still_are_refused(packed: bytes) -> None:
         Subject.unpack(msgspec.msgpack.encode(state), Settings())
 
 
-@pytest.mark.xfail(reason="they are taken, and every look raises OverflowError")
 def test_blocks_with_numbers_that_cannot_be_are_refused_or_go_on(packed: bytes) -> None:
     state = msgspec.msgpack.decode(packed)
     column = state["grids"][-1][6]["threads"]

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from handlers.evidence.wording import printable
+from schemas.terminal import printable
 
 #: Names of threads, and kinds of handles, that are told; the rest is one number.
 NAMES_TOLD: Final = 20

@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from handlers.evidence.settings import Settings
-from handlers.evidence.wording import printable
 from schemas.command import Command
 from schemas.event import EvidenceGathered
 from schemas.sample import SAME_START_S
+from schemas.terminal import printable
 from schemas.workload import Ask, InnerEvidence, Name, Pid, Seconds
 
 ACTION: Final = "evidence"

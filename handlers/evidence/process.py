@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self
 
-from handlers.evidence.wording import printable
+from schemas.terminal import printable
 
 _KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD of the kernel's sched.h
 _MEMORY: Final = {b"RssAnon": "anonymous", b"RssFile": "file", b"RssShmem": "shared", b"VmSwap": "swapped"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from handlers.evidence.process import Process
-from handlers.evidence.wording import printable
+from schemas.terminal import printable
 
 MOST_BYTES: Final = 16_384
 _MAPS_MOST_BYTES: Final = 4 << 20

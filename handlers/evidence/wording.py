@@ -5,11 +5,6 @@ from collections.abc import Mapping
 from schemas.event import EvidenceGathered
 
 
-def printable(text: str) -> str:
-    """Another program's word with nothing in it that a terminal obeys."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
 def outside(found: EvidenceGathered, name: str) -> str:
     """What was seen from outside; `name` is the process's."""
     said = []

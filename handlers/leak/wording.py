@@ -7,6 +7,7 @@ from handlers.leak import units
 from handlers.leak.measured import Who
 from handlers.leak.standing import Leak, Said
 from schemas.leak import Cause, Exhaustion, Verdict
+from schemas.terminal import printable
 
 _LIMITS: Final = {
     "cgroup": "its cgroup", "gpu": "the card", "host": "the host", "process": "the process's own limit",
@@ -20,8 +21,7 @@ def subject(who: Who) -> str:
     if not who.pid:
         return who.gpu
     # a process calls itself what it likes, and a terminal obeys some of it
-    process = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in who.process)
-    return f"{_own_name(who.workload) or process or 'a process'} (pid {who.pid})"
+    return f"{_own_name(who.workload) or printable(who.process) or 'a process'} (pid {who.pid})"
 
 
 def sentence(said: Said, leak: Leak, forecast: Exhaustion | None, wall: Wall, why: str = "") -> str:

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from schemas.envelope import Event, MalformedEntry, event_from_entry
+from schemas.terminal import printable
 from supervisor.bus.keys import events_key
 from supervisor.cli.connection import Connection, connected
 from supervisor.cli.options import as_json, configured, supervision
@@ -112,13 +113,13 @@ def _print(entry: Entry, show: Callable[[Entry, Event], str]) -> None:
     try:
         line = show(entry, event_from_entry(entry[1]))
     except (MalformedEntry, msgspec.DecodeError) as error:
-        click.echo(f"flyball: entry {entry[0].decode()} is not an event: {error}", err=True)
+        click.echo(f"flyball: entry {entry[0].decode()} is not an event: {printable(str(error))}", err=True)
         return
     click.echo(line)
 
 
 def _as_text(entry: Entry, event: Event) -> str:
-    return f"{painted(event.time, 'dim')}  {event.text or event.type}"
+    return f"{painted(printable(event.time), 'dim')}  {printable(event.text or event.type)}"
 
 
 def _as_line(entry: Entry, event: Event) -> str:

@@ -28,6 +28,22 @@ def test_each_event_is_one_line_of_json(flyball: Flyball, supervisor: Supervisor
     }  # fmt: skip
 
 
+def test_nothing_that_a_terminal_obeys_is_printed(flyball: Flyball, supervisor: Supervisor) -> None:
+    """Sentences hold names that programs give themselves, and on some buses anybody may write."""
+    supervisor.client.xadd(
+        events_key(),
+        {
+            "id": "e1", "type": "x", "source": "box/x", "subject": "", "time": "noon\x1b[8m", "data": "{}",
+            "text": "\x1b]0;owned\x07two\nlines\u202e \x9b2J",
+        },
+    )  # fmt: skip
+    odd = "\N{REPLACEMENT CHARACTER}"
+    assert flyball.run("events").stdout == f"noon{odd}[8m  {odd}]0;owned{odd}two{odd}lines{odd} {odd}2J\n"
+    (line,) = flyball.run("events", "--json").stdout.splitlines()
+    assert "\x1b" not in line  # JSON has escapes of its own
+    assert json.loads(line)["text"].endswith("\x9b2J")
+
+
 def test_only_the_types_that_are_asked_for(flyball: Flyball, supervisor: Supervisor) -> None:
     """The wanted one lies behind more others than one page holds."""
     supervisor.say(0, "flyball.workload.joined")

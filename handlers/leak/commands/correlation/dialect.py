@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from handlers.leak.commands.correlation.cells import moment, number, split
 from handlers.leak.commands.correlation.lines import Unreadable
+from schemas.terminal import printable
 
 #: In the order in which they are believed: a comma may also be a decimal comma.
 SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
@@ -70,7 +71,7 @@ def recognised(sample: Sequence[str], name: str, headless_allowed: bool) -> Dial
 
 def shortened(text: str, longest: int = 60) -> str:
     """`text`, or its begin, with nothing in it that a terminal obeys."""
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[: longest + 1])
+    text = printable(text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

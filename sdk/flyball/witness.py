@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from flyball.allocations import Watch
+from flyball.budget import Budget
 from flyball.identity import Identity
 from flyball.objects import Census, Unseen
 from flyball.outbox import Outbox
@@ -32,6 +33,8 @@ _decode = msgspec.json.Decoder(Ask).decode
 _looking = threading.Lock()
 #: What the look uses that holds it.
 _tracing = Tracing(Stops())
+#: What is left of it for the next; used by who holds `_looking`.
+_budget = Budget()
 
 
 class Witness:
@@ -56,6 +59,12 @@ class Witness:
         if not _looking.acquire(blocking=False):
             self._refuse(ask, "this process is already looking for another request")
             return
+        if wait_s := _budget.wait_s(time.monotonic()):
+            _looking.release()
+            self._refuse(
+                ask, f"this process was looked at for long enough in the last minute; ask again in {wait_s:.0f} s"
+            )
+            return
         try:
             threading.Thread(target=self._look, args=(ask,), name="flyball-evidence", daemon=True).start()
         except RuntimeError as error:
@@ -67,12 +76,14 @@ class Witness:
         self._over.set()
 
     def _look(self, ask: Ask) -> None:
+        began_s = time.monotonic()
         try:
             answer = self._gathered(ask)
         except Exception as error:
             log.exception("the look for evidence failed")
             answer = self._evidence(ask, missing=(_nothing(f"a fault in Flyball's SDK: {error!r}"),))
         finally:
+            _budget.spend(began_s, time.monotonic())
             _looking.release()
         self._say(answer)
 

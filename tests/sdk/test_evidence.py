@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flyball import Workload
+from flyball.budget import Budget
 from flyball.wire import Counters, InnerEvidence, ask_channel
 from tests.sdk.leaking import SOURCE, Leaker, line_of
 from tests.sdk.supervision import HOST, WORKLOAD_RIGHTS, Heard, Lines, Supervisor
@@ -145,6 +146,41 @@ def test_one_look_at_a_time(supervisor: Supervisor) -> None:
         assert found.allocations
         leaker.ask("third")
         assert leaker.answer("third").allocations
+
+
+def test_who_asks_again_and_again_is_refused(supervisor: Supervisor) -> None:
+    """On a bus without a password anybody may ask, and a watch slows the program down."""
+    code = (
+        "import flyball, flyball.budget, sys\n"
+        "flyball.budget.BUDGET_S = 1.0\n"  # else the test would last so long
+        "with flyball.Workload('asked'): sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as program:
+        started_s = supervisor.start_of(program.pid)
+        supervisor.ask("asked", program.pid, started_s, id="first", within_s=1.0)
+        assert supervisor.until(InnerEvidence, ask="first").decode(InnerEvidence).missing == ()
+        supervisor.ask("asked", program.pid, started_s, id="second", within_s=1.0)
+        (why,) = supervisor.until(InnerEvidence, ask="second").decode(InnerEvidence).missing
+        program.kill()
+    assert why.startswith(
+        "allocations and objects: this process was looked at for long enough in the last minute; ask again in "
+    )
+    assert 50 <= int(why.split()[-2]) <= 60
+
+
+def test_some_seconds_of_a_minute_are_for_looks() -> None:
+    """Both looks of one leak, at its suspicion and its confirmation, fit in."""
+    budget = Budget()
+    assert budget.wait_s(100.0) == 0
+    for began_s in (100.0, 106.0, 112.0):
+        assert budget.wait_s(began_s) == 0
+        budget.spend(began_s, began_s + 5.5)
+    assert budget.wait_s(118.0) == pytest.approx(105.5 + 60 - 118)
+    assert budget.wait_s(165.4) == pytest.approx(0.1)
+    assert budget.wait_s(165.5) == 0
+    budget.spend(165.5, 180.5)
+    assert budget.wait_s(181.0) == pytest.approx(180.5 + 60 - 181)
+    assert budget.wait_s(1000.0) == 0
 
 
 def test_only_the_process_that_is_meant_answers(supervisor: Supervisor) -> None:

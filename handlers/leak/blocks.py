@@ -12,6 +12,9 @@ from msgspec import Struct
 CAPACITY: Final = 64
 #: What is larger than any memory or count is not measured but made up.
 LARGEST: Final = 1e18
+#: How the names of counters and of gauges begin; all else is a level.
+CALLS: Final = "calls."
+GAUGE: Final = "gauge."
 #: Series of one subject: what comes beyond is left out.
 SERIES: Final = 100
 _NOTHING: Final = array("d", [math.nan])
@@ -44,17 +47,25 @@ class PackedGrid(Struct, frozen=True, array_like=True):
 
 
 class Column:
-    """One series in blocks: mean, lowest, highest and latest value of each; NaN where nothing was measured."""
+    """One series in blocks: mean, and lowest and highest (of a level) or latest value (of a counter) of each.
 
-    __slots__ = ("count", "high", "highs", "last", "lasts", "low", "lows", "means", "total")
+    NaN where nothing was measured; what is not kept is empty.
+    """
 
-    def __init__(self, blocks: int) -> None:
-        """A series that was first measured after so many blocks."""
+    __slots__ = (
+        "count", "high", "highs", "is_counter", "is_level", "last", "lasts", "low", "lows", "means", "total",
+    )  # fmt: skip
+
+    def __init__(self, name: str, blocks: int) -> None:
+        """A series that was first measured after so many blocks; its name tells what it is."""
+        is_counter = name.startswith(CALLS)
+        is_level = not is_counter and not name.startswith(GAUGE)
         self.means = _NOTHING * blocks
-        self.lows = _NOTHING * blocks
-        self.highs = _NOTHING * blocks
-        #: for counters: what was counted in a block is the difference
-        self.lasts = _NOTHING * blocks
+        self.lows = _NOTHING * (blocks * is_level)
+        self.highs = _NOTHING * (blocks * is_level)
+        #: what was counted in a block is the difference
+        self.lasts = _NOTHING * (blocks * is_counter)
+        self.is_level, self.is_counter = is_level, is_counter
         self.last = math.nan
         self.total, self.count, self.low, self.high = 0.0, 0, math.inf, -math.inf
 
@@ -70,16 +81,15 @@ class Column:
 
     def close(self) -> None:
         """End the block."""
-        self.lasts.append(self.last)
-        if self.count:
-            self.means.append(self.total / self.count)
-            self.lows.append(self.low)
-            self.highs.append(self.high)
+        known = self.count > 0
+        self.means.append(self.total / self.count if known else math.nan)
+        if self.is_counter:
+            self.lasts.append(self.last)
+        elif self.is_level:
+            self.lows.append(self.low if known else math.nan)
+            self.highs.append(self.high if known else math.nan)
+        if known:
             self.drop()
-        else:
-            self.means.append(math.nan)
-            self.lows.append(math.nan)
-            self.highs.append(math.nan)
 
     def drop(self) -> None:
         """Begin the block anew."""
@@ -105,17 +115,17 @@ class Column:
         )  # fmt: skip
 
     @classmethod
-    def unpack(cls, packed: PackedColumn, blocks: int) -> "Column":
+    def unpack(cls, name: str, packed: PackedColumn, blocks: int) -> "Column":
         """From a snapshot.
 
         :raises ValueError: it has another number of blocks.
         """
-        column = cls(0)
-        for name in ("means", "lows", "highs", "lasts"):
-            values = _doubles(getattr(packed, name))
-            if len(values) != blocks:
-                raise ValueError(f"a series has {len(values)} blocks, not {blocks}")
-            setattr(column, name, values)
+        column = cls(name, blocks)
+        for part in ("means", "lows", "highs", "lasts"):
+            values = _doubles(getattr(packed, part))
+            if len(values) != len(getattr(column, part)):
+                raise ValueError(f"the series {name!r} has {len(values)} blocks, not {blocks}")
+            setattr(column, part, values)
         if not all(low != low or abs(low) <= LARGEST for values in (column.means, column.lasts) for low in values):
             raise ValueError("a series has values that cannot be")
         column.last, column.total, column.count = packed.last, packed.total, packed.count
@@ -189,7 +199,7 @@ class Grid:
             if column is None:
                 if len(columns) >= SERIES:
                     continue
-                column = columns[name] = Column(len(self.times))
+                column = columns[name] = Column(name, len(self.times))
             column.add(value)
         self._filled += 1
         self._time += t_s
@@ -251,5 +261,5 @@ class Grid:
             if not all(map(math.isfinite, moments)) or any(a >= b for a, b in pairwise(moments)):
                 raise ValueError("the times of the blocks do not grow")
         grid._filled, grid._time = packed.filled, packed.time
-        grid.columns = {name: Column.unpack(column, len(grid.times)) for name, column in packed.columns.items()}
+        grid.columns = {name: Column.unpack(name, column, len(grid.times)) for name, column in packed.columns.items()}
         return grid

@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 
 from handlers.leak.attribution import explain
-from handlers.leak.blocks import Grid
+from handlers.leak.blocks import CALLS, Grid
 from handlers.leak.judgement import Judgement
-from handlers.leak.series import CALLS, Series
+from handlers.leak.series import Series
 from handlers.leak.signs import Signs
 from schemas.leak import Cause, Jump, Resource, Verdict
 

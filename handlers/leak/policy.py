@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from handlers.leak.blocks import LARGEST, Grid, PackedGrid
+from handlers.leak.blocks import CALLS, GAUGE, LARGEST, Grid, PackedGrid
 from handlers.leak.causes import COUNTED, cause_beside, cause_of, first_calls, jumps_of
 from handlers.leak.judgement import BEYOND, Judgement, judge
 from handlers.leak.lines import likeness, line
-from handlers.leak.series import CALLS, GAUGE, Series, level
+from handlers.leak.series import Series, level
 from handlers.leak.settings import Settings
 from handlers.leak.signs import Signs, read
 from schemas.leak import Interval, Resource, Stage, Verdict

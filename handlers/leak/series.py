@@ -4,14 +4,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from handlers.leak.blocks import Grid
+from handlers.leak.blocks import CALLS, GAUGE, Grid
 from handlers.leak.load import filled, follows, rates
 
 #: Loads that are taken out at most, and how closely the level must follow one.
 _LOADS: Final = 2
 _CLOSELY: Final = 0.5
-CALLS: Final = "calls."
-GAUGE: Final = "gauge."
 
 
 class Series(Struct, kw_only=True):

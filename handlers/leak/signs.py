@@ -5,11 +5,11 @@ from typing import Final
 
 from msgspec import Struct
 
-from handlers.leak.blocks import Grid
+from handlers.leak.blocks import CALLS, Grid
 from handlers.leak.growth import Look, examine
 from handlers.leak.lines import Line, likeness, line, smooth
 from handlers.leak.sawtooth import Troughs, troughs
-from handlers.leak.series import CALLS, Series, on_clock
+from handlers.leak.series import Series, on_clock
 
 #: Fewest blocks of a growth and of a clock; a counter must make a growth so much straighter than time does.
 _GROWTH: Final = 6

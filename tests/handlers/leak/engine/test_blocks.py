@@ -12,7 +12,7 @@ def fed(samples: int, most: int = 0, *, seed: int = 0) -> tuple[Grid, list[float
     chance, grid, values = random.Random(seed), Grid(most), []
     for i in range(samples):
         values.append(chance.uniform(0, 100))
-        grid.add(float(i), {"a": values[-1], "count": float(i)})
+        grid.add(float(i), {"a": values[-1], "calls.x": float(i), "gauge.y": -float(i)})
     return grid, values
 
 
@@ -26,7 +26,9 @@ def test_blocks_are_those_of_the_raw_data(samples: int) -> None:
     for i in range(len(grid.times)):
         raw = values[i * size : (i + 1) * size]
         assert column.means[i] == pytest.approx(sum(raw) / size)
-        assert (column.lows[i], column.highs[i], column.lasts[i]) == (min(raw), max(raw), raw[-1])
+        assert (column.lows[i], column.highs[i]) == (min(raw), max(raw))
+        assert grid.columns["calls.x"].lasts[i] == i * size + size - 1
+        assert grid.columns["gauge.y"].means[i] == -grid.columns["calls.x"].means[i]
         assert grid.times[i] == pytest.approx(i * size + (size - 1) / 2)
         assert grid.ends[i] == i * size + size - 1
     assert grid.observed == samples
@@ -50,16 +52,16 @@ def test_a_grid_that_forgets_keeps_the_latest() -> None:
     for i in range(5000):
         if grid.forgets:
             before = len(grid.times)
-            grid.add(float(i), {"a": float(i)})
+            grid.add(float(i), {"a": float(i), "calls.x": float(i)})
             assert (before, len(grid.times)) == (CAPACITY - 1, CAPACITY // 2)
         else:
-            grid.add(float(i), {"a": float(i)})
+            grid.add(float(i), {"a": float(i), "calls.x": float(i)})
         assert grid.size <= 4
         assert len(grid.times) < CAPACITY
     assert values == []
     assert grid.ends[-1] > 5000 - 2 * grid.size
     assert list(grid.ends) == [float(x) for x in range(int(grid.ends[0]), int(grid.ends[-1]) + 1, 4)]
-    assert grid.columns["a"].lasts[-1] == grid.ends[-1]
+    assert grid.columns["calls.x"].lasts[-1] == grid.columns["a"].highs[-1] == grid.ends[-1]
 
 
 def test_a_longer_grid_goes_on_from_the_shorter_one() -> None:

@@ -127,7 +127,7 @@ class Subject:
             self._count({name: float(count) for name, count in counts.items() if 0 <= count <= LARGEST}, values)
             for name, count in self._counted.items():
                 if name in counts:
-                    values[CALLS + name] = count + self._offsets.get(name, 0.0)
+                    values[CALLS + name] = min(LARGEST, count + self._offsets.get(name, 0.0))
         for name, gauge in gauges.items():
             if -LARGEST <= gauge <= LARGEST:
                 values[GAUGE + name] = gauge

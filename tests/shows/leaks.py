@@ -1,9 +1,9 @@
 """Three programs that leak and others that only look so, live, through the daemon with its default settings.
 
-`python -m tests.shows.leaks [SEED]` runs all at once for under four minutes (batches of 25 s, and one of 70 s twice: one
-tells how long it is, one does not, and can then not be told from a leak until it is freed), and then a leaking one again with a daemon that is killed half-way to its finding. It prints the events
-with what they rest on beside the truth, and ends with 1 if a leak was not confirmed, its driver is wrong, or a program
-that does not leak is said to.
+`python -m tests.shows.leaks [SEED]` runs all at once for under four minutes. Batches come of 25 s, and one of 70 s
+twice: one tells how long it is, one does not, and can then not be told from a leak until it is freed. Then a leaking
+one runs again with a daemon that is killed half-way to its finding. It prints the events with what they rest on beside
+the truth, and ends with 1 if a leak was not confirmed, its driver is wrong, or a program that does not leak is said to.
 """
 
 import socket

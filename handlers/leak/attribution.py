@@ -20,7 +20,8 @@ _ALIKE: Final = 3.0
 _THROUGH: Final = 12.0
 #: A growth that began with the first call of something is its, unless something else fits better by this.
 _BEGAN: Final = 25.0
-#: Time alone is the simplest.
+#: So few points say little: time alone, the simplest, is preferred unless something else fits better by this.
+_FEW: Final = 10
 _SIMPLE: Final = 1.5
 #: Nothing is measured more exactly than this share of the growth.
 _RESOLUTION: Final = 0.004
@@ -76,7 +77,8 @@ def explain(
             (name for name in sorted(fits, key=behind) if behind(name) < _ALIKE and _is_whole(fits[name])), ""
         )
     if not driver:
-        driver = "time" if "time" in fits and behind("time") <= _SIMPLE else best
+        few = len(levels) < _FEW
+        driver = "time" if few and "time" in fits and behind("time") <= _SIMPLE else best
     alike = tuple(
         name
         for name in sorted(fits, key=behind)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -158,8 +159,8 @@ def test_links_lead_somewhere() -> None:
 
 def test_commands_exist() -> None:
     """Every `./flyball WORD` of the README is a word of the launcher or of the command line."""
-    from supervisor.cli.main import COMMANDS
+    from supervisor.cli.main import COMMANDS, ENTRY_POINTS
 
     words = set(re.findall(r"\./flyball ([a-z]+)", README))
     assert {"run", "demo", "status"} <= words
-    assert words <= {*COMMANDS, "test"}
+    assert words <= {*COMMANDS, *(entry.name for entry in entry_points(group=ENTRY_POINTS)), "test"}

@@ -121,8 +121,11 @@ def test_ourselves_are_never_counted() -> None:
 
 def test_figures_are_those_that_the_kernel_tells() -> None:
     """Of a real process that stands still."""
-    with subprocess.Popen(["sleep", "30"]) as process:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin and process.stdout
         try:
+            process.stdin.write(b"!")
+            assert process.stdout.read(1) == b"!"  # all that it loads is loaded
             look = ProcessTree(process.pid).look()
             status = _status(process.pid)
             listed = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))

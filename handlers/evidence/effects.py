@@ -37,24 +37,29 @@ class Onlooker:
     """Looks at one process at a time. A look that hangs is left behind, and until it ends there is no other."""
 
     def __init__(self) -> None:
-        self._looking: threading.Thread | None = None
+        self._back = threading.Event()  # the last look is; its thread lives on for a moment after it has answered
+        self._back.set()
 
     async def look(self, pid: int, start_time_s: float, within_s: float, *, tool: Path | None, wanted: bool) -> Found:
         """What there is to be seen of a process; `tool` is py-spy, and `wanted` whether stacks are."""
-        if self._looking is not None and self._looking.is_alive():
+        if not self._back.is_set():
             return Found(missing=["nothing was looked at: the look before this one hangs in the kernel"])
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Found] = loop.create_future()
+        back = threading.Event()
 
         def work() -> None:
-            found = gather(pid, start_time_s, within_s, tool=tool, wanted=wanted)
+            try:
+                found = gather(pid, start_time_s, within_s, tool=tool, wanted=wanted)
+            finally:
+                back.set()
             try:
                 loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(found))
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
 
-        self._looking = threading.Thread(target=work, name="evidence", daemon=True)
-        self._looking.start()
+        threading.Thread(target=work, name="evidence", daemon=True).start()
+        self._back = back
         try:
             return await asyncio.wait_for(done, within_s + GRACE_S)
         except TimeoutError:

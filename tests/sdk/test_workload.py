@@ -181,6 +181,8 @@ def test_a_callback_of_a_state_hears_of_moves_into_it(supervisor: Supervisor) ->
         workload.on_state("throttled", throttled)
         workload.on_state("paused")(paused)
         workload.on_change(every)
+        while every.next().speed != 0.8:
+            pass
         for action, speed in (("throttle", 0.5), ("pause", 0.0), ("run", 1.0), ("throttle", 0.3)):
             supervisor.say(action, speed)  # type: ignore[arg-type]
             while every.next().speed != speed:

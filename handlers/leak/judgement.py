@@ -1,7 +1,7 @@
 """From signs to a judgement: which growth is a leak's, which may still be a warm-up's, and why.
 
 The numbers are shares and counts of samples, not megabytes and minutes, so that they hold at any scale; they were
-chosen on labelled traces of some sixty kinds of programs, by kinds, and hold where a kind was left out (bench/leak.py).
+chosen on labelled traces of some sixty kinds of programs (docs/decisions/093), and bench/leak.py says what they come to.
 """
 
 from typing import Final, Literal

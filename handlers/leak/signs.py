@@ -21,6 +21,8 @@ _CLOCKS: Final = 6
 _HOPELESS: Final = 3.0
 #: Of so many blocks the shortest growth is as good as a long one.
 _ENOUGH: Final = 24
+#: A first call that brings this share of the growth at once has started a pool.
+_POOL: Final = 0.2
 #: What is within this share of the growth is calm, unless it rises by itself, at this share of the growth's pace.
 _BAND: Final = 0.15
 _CALM: Final = 0.5
@@ -90,8 +92,7 @@ def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, c
         inside=inside / look.amount,
         alike=_alike(series, first),
         follows=_follows(grid, resource, series, first, clock),
-        pooled=(called > 0 and any(place == look.first and jump > 0.2 * look.amount for place, jump in look.jumps))
-        or (called > 0 and _jumped(series, called, look.amount)),
+        pooled=called > 0 and _jumped(series, look, called),
         teeth=teeth if teeth is not None and teeth.amount >= floor else None,
         pace=line(times[first:], lows[first:]),
     )  # fmt: skip
@@ -193,7 +194,10 @@ def _follows(grid: Grid, resource: str, series: Series, first: int, clock: str) 
     return max(0.0, closely) if closely >= likeness(level, xs[first:]) else 0.0
 
 
-def _jumped(series: Series, called: int, amount: float) -> bool:
-    """Whether the level rose at once at a counter's first call."""
+def _jumped(series: Series, look: Look, called: int) -> bool:
+    """Whether the level rose at once where the growth began, or at the counter's first call, by a share that matters."""
+    matters = _POOL * look.amount
+    if any(place == look.first and jump > matters for place, jump in look.jumps):
+        return True
     after = min(called + 1, len(series.lows) - 1)
-    return series.lows[after] - series.highs[max(0, called - 3)] > 0.2 * amount
+    return series.lows[after] - series.highs[max(0, called - 3)] > matters

@@ -60,7 +60,8 @@ def main() -> None:
             ours = socket.create_connection(server.getsockname())
             theirs, _ = server.accept()
             if number % 2:
-                ours.close()  # theirs is in CLOSE_WAIT now
+                ours.close()
+                theirs.recv(1)  # the end of it has come: theirs is in CLOSE_WAIT now
                 kept.append(theirs)
             else:
                 kept += [ours, theirs]

@@ -1,4 +1,4 @@
-"""Who may have a process looked at, and which answers from inside count; the process looked at is the test's own."""
+"""Who may have a process looked at, and which answers from inside count; mostly the process looked at is our own."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from schemas.event import EvidenceGathered
 from schemas.workload import Allocated, Ask, Growing, InnerEvidence
 from supervisor.clock import rfc3339
 from supervisor.handler import Decisions, Draft
-from tests.handlers.evidence.hoarder import start_time_s
+from tests.handlers.evidence.hoarder import Hoarder, start_time_s
 from tests.handlers.samples import HOST, WALL_S, context, event
 
 ME = os.getpid()
@@ -100,11 +100,13 @@ async def test_nobody_is_asked_where_that_is_switched_off() -> None:
 
 async def test_where_anybody_may_ask_neither_paths_nor_stacks_are_told(tmp_path: Path) -> None:
     handler = desk(stacks=True)
-    with (tmp_path / "secret").open("w"):
+    with Hoarder(tmp_path, 2, 2, 1) as hoarder:  # threads of our own process come and go
+        looked_at = {"pid": hoarder.pid, "start_time_s": hoarder.start_time_s}
         (found, draft), (guarded, _) = [
-            gathered(await ask(handler, id, trusted=trusted)) for id, trusted in (("c1", False), ("c2", True))
+            gathered(await ask(handler, id, trusted=trusted, arguments=looked_at))
+            for id, trusted in (("c1", False), ("c2", True))
         ]
-    assert f"file {tmp_path}/secret" in guarded.handles
+    assert f"file {tmp_path}/part-0" in guarded.handles
     assert guarded.stacks or guarded.missing  # py-spy may not be allowed to look
     assert not [kind for kind in found.handles if "/" in kind]
     assert found.handles["file"] >= 1

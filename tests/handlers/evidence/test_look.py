@@ -129,8 +129,8 @@ def test_without_py_spy_the_rest_is_seen(hoarder: Hoarder) -> None:
 def test_a_tool_that_hangs_is_ended_with_the_time(hoarder: Hoarder, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     tool = script(tmp_path / "py-spy", f"echo $$ > {pid}", "exec sleep 600")
-    found = look(hoarder.pid, tool=tool, within_s=0.5)
-    assert 0.5 <= found.took_s < 5
+    found = look(hoarder.pid, tool=tool, within_s=2.0)
+    assert 2.0 <= found.took_s < 10
     assert found.threads["lance-bg-*"] == THREADS
     assert found.missing == ["stacks: py-spy did not get them in the time there was (it took too long)"]
     assert not Path(f"/proc/{pid.read_text().strip()}").exists()
@@ -193,7 +193,8 @@ def test_a_thread_of_the_kernel() -> None:
 
 def test_one_that_ends_while_it_is_looked_at(tmp_path: Path) -> None:
     with Hoarder(tmp_path, 3, 2, 1) as dying:
-        tool = script(tmp_path / "py-spy", f"kill -9 {dying.pid}", "echo 'Error: no such process' >&2", "exit 1")
+        end = (f"kill -9 {dying.pid}", f"until grep -q '^State:.Z' /proc/{dying.pid}/status; do sleep 0.01; done")
+        tool = script(tmp_path / "py-spy", *end, "echo 'Error: no such process' >&2", "exit 1")
         found = look(dying.pid, tool=tool)
     assert found.threads["lance-bg-*"] == 3
     assert found.missing[-1] == f"pid {dying.pid} ended while it was looked at: what was seen is not all"
@@ -329,10 +330,10 @@ async def test_one_look_at_a_time_and_none_while_one_hangs(hoarder: Hoarder, tmp
     os.mkfifo(hold)
     tool = script(tmp_path / "py-spy", f"cat {hold} &", "exec sleep 600")
     began_s = time.monotonic()
-    found = await onlooker.look(hoarder.pid, hoarder.start_time_s, 0.3, tool=tool, wanted=True)
-    assert time.monotonic() - began_s < 5
-    assert found.missing == ["nothing was seen: the look did not come back within 0.3 s"]
-    again = await onlooker.look(hoarder.pid, hoarder.start_time_s, 0.3, tool=None, wanted=True)
+    found = await onlooker.look(hoarder.pid, hoarder.start_time_s, 1.0, tool=tool, wanted=True)
+    assert time.monotonic() - began_s < 10
+    assert found.missing == ["nothing was seen: the look did not come back within 1 s"]
+    again = await onlooker.look(hoarder.pid, hoarder.start_time_s, 1.0, tool=None, wanted=True)
     assert again.missing == ["nothing was looked at: the look before this one hangs in the kernel"]
     hold.write_text("go on")
     assert await asyncio.to_thread(onlooker._back.wait, 10)

@@ -162,10 +162,11 @@ class Link(threading.Thread):
         """Read the retained directives, and let them stand all at once."""
         targets = self._channels.values()
         replies = mouth.ask([["HGETALL", directive_key(self._host, target, self._shard)] for target in targets])
-        new = []
         for target, reply in zip(targets, replies, strict=True):
             if isinstance(reply, Exception):
                 raise BusLost(f"the retained directive of {target} cannot be read: {reply}")
+        new = []
+        for target, reply in zip(targets, replies, strict=True):
             if not reply:
                 continue
             self._is_spoken_to()
@@ -283,7 +284,6 @@ class Link(threading.Thread):
         if not self._orders.hear(directive, time.monotonic(), retained=retained):
             return False
         self._outbox.accepted(directive)
-        self._cleaner.hear(directive)
         return True
 
     def _refresh(self, now_s: float, new: Sequence[Directive] = ()) -> None:
@@ -294,6 +294,8 @@ class Link(threading.Thread):
             log.warning("%s: %s at speed %g", standing.reason, standing.action, speed_of(standing))
         if changed or new:
             self._valve.turn_to(standing, new)
+        for directive in new:  # only now: a cleanup may look at what stands
+            self._cleaner.hear(directive)
         if standing is not None and self._listeners:
             obeyed = {listener.tell(standing) for listener in self._listeners}
             if True in obeyed and False not in obeyed and not self._valve.followed:

@@ -272,10 +272,11 @@ def test_threads_that_allocate_without_pythons_lock_survive(supervisor: Supervis
 
 
 def test_gauges_are_levels(supervisor: Supervisor) -> None:
-    with Workload("trainer") as workload:
-        workload.gauge("pending", 3)
-        workload.gauge("pending", 7)
-        workload.gauge("hot", 1e300)
+    workload = Workload("trainer")
+    workload.gauge("pending", 3)
+    workload.gauge("pending", 7)
+    workload.gauge("hot", 1e300)
+    with workload:
         told = supervisor.until(Counters)
         assert told.decode(Counters).gauges == {"pending": 7, "hot": 1e15}
         assert told.text == "trainer measures pending 7, hot 1e+15"

@@ -160,9 +160,9 @@ def test_the_wait_has_an_end(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(claim, "LOOK_AGAIN_S", 0.1)
     keeper.grant("other_model", gpu0=7168)
     began_s = time.monotonic()
-    with pytest.raises(MemoryUnavailable, match=r"denied, says the keeper \(waited 0\.25 s\)"):
-        flyball.reserve("llm_model", vram_mb=2048, wait_s=0.25).__enter__()
-    assert time.monotonic() - began_s >= 0.25
+    with pytest.raises(MemoryUnavailable, match=r"denied, says the keeper \(waited 1 s\)"):
+        flyball.reserve("llm_model", vram_mb=2048, wait_s=1).__enter__()
+    assert time.monotonic() - began_s >= 1
     assert len(keeper.requests) >= 3, "at the end of the wait it is asked a last time"
 
 
@@ -180,7 +180,7 @@ def test_a_name_that_is_taken_is_waited_for(keeper: Keeper) -> None:
 
 
 def test_a_lost_yes_is_found_in_the_ledger(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
-    monkeypatch.setattr(claim, "ANSWER_S", 0.05)
+    monkeypatch.setattr(claim, "ANSWER_S", 1.0)  # by then the keeper has decided
     keeper.swallow(1)
     with flyball.reserve("llm_model", vram_mb=2048) as held:
         assert held.granted
@@ -197,7 +197,7 @@ def test_a_lost_no_is_asked_for_again(keeper: Keeper, monkeypatch: pytest.Monkey
     keeper.swallow(1)
     with pytest.raises(MemoryUnavailable):
         flyball.reserve("llm_model", vram_mb=2048).__enter__()
-    assert len({event.id for event, _ in keeper.requests}) == 2
+    assert len({event.id for event, _ in keeper.requests}) == len(keeper.requests) >= 2
 
 
 def test_the_connection_breaks_while_it_asks(keeper: Keeper, lines: Lines) -> None:
@@ -266,10 +266,10 @@ def test_a_supervisor_that_comes_during_the_block(keeper: Keeper, monkeypatch: p
 def test_silence_after_a_no_is_no_yes(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
     """Memory that was refused is not taken because the supervisor went away."""
     monkeypatch.setattr(claim, "ANSWER_S", 0.05)
-    monkeypatch.setattr(claim, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(claim, "PATIENCE_S", 1.0)  # within which the keeper says no
     monkeypatch.setattr(claim, "LOOK_AGAIN_S", 0.1)
     keeper.grant("other_model", gpu0=7168)
-    claimed = flyball.reserve("llm_model", vram_mb=2048, wait_s=0.6)
+    claimed = flyball.reserve("llm_model", vram_mb=2048, wait_s=2.5)
 
     def leave() -> None:
         keeper.next(Reserve)
@@ -361,7 +361,10 @@ def test_the_bus_is_gone_at_the_end(
     server.start()
 
 
-def test_the_bus_is_away_for_a_moment_at_the_end(server: BusServer, keeper: Keeper, lines: Lines) -> None:
+def test_the_bus_is_away_for_a_moment_at_the_end(
+    server: BusServer, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    monkeypatch.setattr(claim, "RELEASE_S", LONG_S)  # however slowly it comes back
     with flyball.reserve("llm_model", vram_mb=2048):
         server.kill()
         back = threading.Timer(0.2, server.start)

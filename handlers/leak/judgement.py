@@ -1,7 +1,8 @@
 """From signs to a judgement: which growth is a leak's, which may still be a warm-up's, and why.
 
-The numbers are shares and counts of samples, not megabytes and minutes, so that they hold at any scale; they were
-chosen on labelled traces of some sixty kinds of programs (docs/decisions/093), and bench/leak.py says what they come to.
+The numbers are shares and counts of samples, not megabytes and minutes, so that they hold at any scale. They
+were chosen on labelled traces of some sixty kinds of programs (docs/decisions/093); bench/leak.py says what they come
+to.
 """
 
 from typing import Final, Literal
@@ -130,8 +131,7 @@ def _toothed(teeth: Troughs, signs: Signs) -> bool:
 
 def _share(teeth: Troughs, signs: Signs) -> float:
     """Share of all blocks that the troughs span up to now."""
-    blocks = signs.look.end
-    return (blocks - teeth.points[0]) / blocks if blocks else 0.0
+    return (signs.blocks - teeth.points[0]) / signs.blocks
 
 
 def _not_yet(reason: str, missing: int) -> Judgement:

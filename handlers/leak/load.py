@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from operator import mul, sub
 from typing import Final
 
 from msgspec import Struct
@@ -18,6 +19,13 @@ class Following(Struct, frozen=True):
 
     closeness: float
     amount: float
+
+
+class Steps(Struct, frozen=True):
+    """Steps from block to block, none of them much larger than the usual one, and the sum of their squares."""
+
+    sizes: list[float]
+    squares: float
 
 
 def rates(ends: Sequence[float], lasts: Sequence[float]) -> list[float]:
@@ -41,41 +49,30 @@ def filled(load: Sequence[float]) -> list[float]:
     return whole
 
 
-def follows(values: Sequence[float], load: Sequence[float]) -> Following:
-    """How closely the steps of `values` follow those of `load`.
-
-    Blocks are also taken two and four together, where the steps between single ones are mostly noise.
-    """
-    closest = Following(0.0, 0.0)
-    for _ in range(3):
-        found = _together(values, load)
-        if found.closeness > closest.closeness:
-            closest = found
-        values, load = _halved(values), _halved(load)
-    return closest
+def steps(values: Sequence[float]) -> tuple[Steps, ...]:
+    """From block to block, and with two and four taken together, where those between single ones are mostly noise."""
+    twos = _halved(values)
+    return _clipped(values), _clipped(twos), _clipped(_halved(twos))
 
 
-def _together(values: Sequence[float], load: Sequence[float]) -> Following:
-    pairs = [(b - a, d - c) for a, b, c, d in zip(values, values[1:], load, load[1:], strict=False)]
+def follows(level: Sequence[Steps], load: Sequence[Steps]) -> Following:
+    """How closely the `steps` of a level follow those of a load."""
+    return max((_together(a, b) for a, b in zip(level, load, strict=True)), key=lambda found: found.closeness)
+
+
+def _together(level: Steps, load: Steps) -> Following:
     nothing = Following(0.0, 0.0)
-    if len(pairs) < _STEPS:
+    if len(level.sizes) < _STEPS:
         return nothing
-    most_a, most_b = (_CLIP * _usual([pair[k] for pair in pairs]) for k in (0, 1))
-    saa = sbb = sab = 0.0
-    most, of_most = 0.0, (0.0, 0.0)
-    for a, b in pairs:
-        a, b = max(-most_a, min(a, most_a)), max(-most_b, min(b, most_b))
-        saa += a * a
-        sbb += b * b
-        sab += a * b
-        if a * b > most:
-            most, of_most = a * b, (a, b)
-    if most > sab / 2:  # a first call, a restart: one coincidence is none
-        saa, sbb, sab = saa - of_most[0] ** 2, sbb - of_most[1] ** 2, sab - most
+    products = list(map(mul, level.sizes, load.sizes))
+    saa, sbb, sab, most = level.squares, load.squares, sum(products), max(products)
+    if most > max(0.0, sab / 2):  # a first call, a restart: one coincidence is none
+        at = products.index(most)
+        saa, sbb, sab = saa - level.sizes[at] ** 2, sbb - load.sizes[at] ** 2, sab - most
     if saa <= 0 or sbb <= 0:
         return nothing
     closeness = sab / math.sqrt(saa * sbb)
-    return Following(closeness, sab / sbb) if closeness * math.sqrt(len(pairs)) >= 3.0 else nothing
+    return Following(closeness, sab / sbb) if closeness * math.sqrt(len(products)) >= 3.0 else nothing
 
 
 def _halved(values: Sequence[float]) -> list[float]:
@@ -83,7 +80,15 @@ def _halved(values: Sequence[float]) -> list[float]:
     return [(a + b) / 2 for a, b in zip(values[odd::2], values[odd + 1 :: 2], strict=True)]
 
 
-def _usual(steps: Sequence[float]) -> float:
+def _clipped(values: Sequence[float]) -> Steps:
+    sizes = list(map(sub, values[1:], values))
+    if sizes:
+        most = _CLIP * _usual(sizes)
+        sizes = [max(-most, min(size, most)) for size in sizes]
+    return Steps(sizes, sum(map(mul, sizes, sizes)))
+
+
+def _usual(sizes: Sequence[float]) -> float:
     """The size that most steps do not exceed; the largest where most are nothing."""
-    sizes = sorted(abs(step) for step in steps)
-    return sizes[len(sizes) * 3 // 4] or sizes[-1]
+    found = sorted(map(abs, sizes))
+    return found[len(found) * 3 // 4] or found[-1]

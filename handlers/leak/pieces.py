@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import add, mul
 from typing import Final
 
 from msgspec import Struct
@@ -55,27 +56,30 @@ def _piece(xs: Sequence[float], ys: Sequence[float], first: int, end: int) -> Pi
 
 def _bounds(us: Sequence[float], vs: Sequence[float], least: float) -> list[int]:
     n = len(us)
-    table = _squares(us, vs)
-    best = table[0]  # of one piece, up to each point
-    cuts: list[list[int]] = []
-    chosen, lowest = 1, _criterion(best[n], least, n, 1)
+    chosen, lowest = 1, _criterion(line(us, vs).squares, least, n, 1)
+    if _criterion(0.0, least, n, 2) >= lowest:
+        return [0, n]  # even if two left nothing
+    costs = _costs(us, vs)
+    #: of k pieces, up to each point: what they leave at least
+    bests = [[math.inf] * _SHORTEST + [costs[end][0] for end in range(_SHORTEST, n + 1)]]
     for k in range(2, min(_PIECES, n // _SHORTEST) + 1):
-        further, cut_at = [math.inf] * (n + 1), [0] * (n + 1)
-        for end in range(k * _SHORTEST, n + 1):
-            fewest, at = math.inf, 0
-            for first in range((k - 1) * _SHORTEST, end - _SHORTEST + 1):
-                squares = best[first] + table[first][end]
-                if squares < fewest:
-                    fewest, at = squares, first
-            further[end], cut_at[end] = fewest, at
-        cuts.append(cut_at)
-        best = further
+        if _criterion(0.0, least, n, k) >= lowest:
+            break
+        before, fewest = bests[-1], (k - 1) * _SHORTEST
+        best = [math.inf] * (k * _SHORTEST)
+        best += [
+            min(map(add, before[fewest : end - _SHORTEST + 1], costs[end][fewest:]))
+            for end in range(k * _SHORTEST, n + 1)
+        ]
+        bests.append(best)
         score = _criterion(best[n], least, n, k)
         if score < lowest:
             chosen, lowest = k, score
     ends = [n]
-    for cut_at in reversed(cuts[: chosen - 1]):
-        ends.append(cut_at[ends[-1]])
+    for k in range(chosen - 1, 0, -1):
+        fewest, end = k * _SHORTEST, ends[-1]
+        left = list(map(add, bests[k - 1][fewest : end - _SHORTEST + 1], costs[end][fewest:]))
+        ends.append(fewest + left.index(min(left)))
     return [0, *reversed(ends)]
 
 
@@ -83,25 +87,28 @@ def _criterion(squares: float, least: float, n: int, pieces: int) -> float:
     return n * math.log((squares + least) / n) + _PRICE * 3 * pieces * math.log(n)
 
 
-def _squares(us: Sequence[float], vs: Sequence[float]) -> list[list[float]]:
-    """What a line leaves of the points from `first` up to `end`, for all pairs of them."""
+def _costs(us: Sequence[float], vs: Sequence[float]) -> list[list[float]]:
+    """For each end: what a line leaves of the points from each possible first one up to there.
+
+    From running sums, of values less their means, so that little is lost in the differences.
+    """
     n = len(us)
-    table = []
-    for first in range(n):
-        row = [math.inf] * (n + 1)
-        table.append(row)
-        u0, v0 = us[first], vs[first]
-        su = sv = suu = suv = svv = 0.0
-        for end in range(first, n):
-            u, v = us[end] - u0, vs[end] - v0
-            su += u
-            sv += v
-            suu += u * u
-            suv += u * v
-            svv += v * v
-            m = end - first + 1
-            if m >= _SHORTEST:
-                uu, uv = suu - su * su / m, suv - su * sv / m
-                left = svv - sv * sv / m - (uv * uv / uu if uu > 0 else 0.0)
-                row[end + 1] = left if left > 0 else 0.0
-    return table
+    mu, mv = sum(us) / n, sum(vs) / n
+    us, vs = [u - mu for u in us], [v - mv for v in vs]
+    sums = list(
+        zip(
+            accumulate(us, initial=0.0), accumulate(vs, initial=0.0), accumulate(map(mul, us, us), initial=0.0),
+            accumulate(map(mul, us, vs), initial=0.0), accumulate(map(mul, vs, vs), initial=0.0), range(n + 1),
+            strict=True,
+        )
+    )  # fmt: skip
+    costs: list[list[float]] = [[] for _ in range(_SHORTEST)]
+    for u1, v1, uu1, uv1, vv1, end in sums[_SHORTEST:]:
+        column = []
+        for u0, v0, uu0, uv0, vv0, first in sums[: end - _SHORTEST + 1]:
+            m, u, v = end - first, u1 - u0, v1 - v0
+            uu, uv = uu1 - uu0 - u * u / m, uv1 - uv0 - u * v / m
+            left = vv1 - vv0 - v * v / m - (uv * uv / uu if uu > 0 else 0.0)
+            column.append(left if left > 0 else 0.0)
+        costs.append(column)
+    return costs

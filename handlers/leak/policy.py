@@ -20,7 +20,7 @@ from handlers.leak.settings import Settings
 from handlers.leak.signs import Signs, read
 from schemas.leak import Interval, Resource, Stage, Verdict
 
-VERSION: Final = 1
+VERSION: Final = 2
 MIB: Final = 2**20
 #: Observations a block has at most, of each grid but the last, which never forgets: with 64 blocks and one observation
 #: a second 17 min, 5 h, and the whole life. A longer grid begins when the one before it would forget.

@@ -5,7 +5,7 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.leak.blocks import CALLS, GAUGE, Grid
-from handlers.leak.load import filled, follows, rates
+from handlers.leak.load import filled, follows, rates, steps
 
 #: Loads that are taken out at most, and how closely the level must follow one.
 _LOADS: Final = 2
@@ -44,18 +44,7 @@ def level(grid: Grid, name: str, floor: float, fewest: int) -> Series | None:
         rows=rows, times=[grid.times[i] for i in rows], means=[column.means[i] for i in rows],
         lows=lows, highs=highs, loads=_loads(grid, rows),
     )  # fmt: skip
-    for _ in range(_LOADS):
-        closest, which = _CLOSELY, ""
-        amount = 0.0
-        for load, values in series.loads.items():
-            if load in series.removed:
-                continue
-            found = follows(series.means, values)
-            if found.closeness > closest:
-                closest, which, amount = found.closeness, load, found.amount
-        if not which:
-            break
-        _take_out(series, which, amount)
+    _take_out_loads(series)
     return series
 
 
@@ -68,6 +57,19 @@ def _loads(grid: Grid, rows: list[int]) -> dict[str, list[float]]:
         elif name.startswith(GAUGE):
             loads[name] = filled([column.means[i] for i in rows])
     return {name: load for name, load in loads.items() if load}
+
+
+def _take_out_loads(series: Series) -> None:
+    """Remove what follows the loads, the one that is followed most closely first."""
+    loads = {name: steps(load) for name, load in series.loads.items()}
+    for _ in range(min(_LOADS, len(loads))):
+        level = steps(series.means)
+        found = {name: follows(level, load) for name, load in loads.items()}
+        closest = max(found, key=lambda name: found[name].closeness)
+        if found[closest].closeness <= _CLOSELY:
+            return
+        _take_out(series, closest, found[closest].amount)
+        del loads[closest]
 
 
 def _take_out(series: Series, name: str, amount: float) -> None:

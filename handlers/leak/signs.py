@@ -34,8 +34,9 @@ class Signs(Struct, frozen=True, kw_only=True):
     look: Look
     #: `time`, or the counter that is the clock
     clock: str
-    #: index in the series of the block in which the growth began
+    #: index in the series of the block in which the growth began, and how many blocks there are
     first: int
+    blocks: int
     #: samples since the growth began, and since the process (or the watch) did
     samples: int
     age: int
@@ -85,7 +86,7 @@ def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, c
     samples = length * grid.size
     quiet = _quiet(times, lows, first, look.amount)
     return Signs(
-        look=look, clock=clock, first=first, samples=samples, age=max(age, samples),
+        look=look, clock=clock, first=first, blocks=n, samples=samples, age=max(age, samples),
         quiet=min(quiet / length, _active(grid, resource, series, clock, first, quiet)),
         before=max(0.0, (lows[first] - min(lows[: first + 1])) / look.amount),
         lasting=max(-1.0, min(3.0, two.slope / one.slope)) if one.slope > 0 else 3.0,
@@ -195,7 +196,7 @@ def _follows(grid: Grid, resource: str, series: Series, first: int, clock: str) 
 
 
 def _jumped(series: Series, look: Look, called: int) -> bool:
-    """Whether the level rose at once where the growth began, or at the counter's first call, by a share that matters."""
+    """Whether the level rose at once where the growth began, or at the counter's first call, by a share of it."""
     matters = _POOL * look.amount
     if any(place == look.first and jump > matters for place, jump in look.jumps):
         return True

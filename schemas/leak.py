@@ -12,6 +12,8 @@ from schemas.workload import Allocated, Growing, Pid, Seconds
 
 Resource = Literal["rss", "vms", "threads", "handles", "vram"]
 RESOURCES: Final[tuple[Resource, ...]] = ("rss", "vms", "threads", "handles", "vram")
+#: those of them that are bytes
+MEMORY: Final[tuple[Resource, ...]] = ("rss", "vms", "vram")
 
 #: warming: it grows, but so does a warm-up, a cache or a pool; undecided until `undecided_until_s` · steady: nothing
 #: to see · suspected: grows like a leak · confirmed: it went on doing so · unknown: not measured

@@ -17,6 +17,7 @@ from schemas.envelope import Event
 from schemas.leak import OnLeak
 from schemas.sample import Sample
 from schemas.workload import Ask, Release, Reservation, Reserve, Started
+from supervisor.process import lives, process_start_s
 from supervisor.route import Answered, Asked, Example, GpuId, GpuQuery, Nothing, Refusal, Route, find_gpu
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "Versioned",
     "Withdrawal",
     "find_gpu",
+    "lives",
+    "process_start_s",
     "read_snapshot",
     "sample_of",
 ]

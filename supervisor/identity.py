@@ -9,7 +9,6 @@ import hmac
 import os
 import platform
 import re
-import sys
 import uuid
 from pathlib import Path
 from typing import Final
@@ -18,8 +17,9 @@ from msgspec import Struct
 
 from schemas.workload import NAME_PATTERN
 from supervisor.errors import StateDirectoryError
+from supervisor.process import process_start_s
 
-__all__ = ["Identity", "boot_id", "host_name", "is_alive", "own_identity", "process_start_s"]
+__all__ = ["Identity", "boot_id", "host_name", "is_alive", "own_identity"]
 
 _PROC: Final = Path("/proc")
 _MACHINE_ID: Final = Path("/etc/machine-id")
@@ -87,47 +87,6 @@ def is_alive(other: Identity, own: Identity, *, proc: Path = _PROC) -> bool | No
         return process_start_s(other.pid, proc) == other.start_time_s
     except PermissionError:
         return None
-
-
-def process_start_s(pid: int, proc: Path = _PROC) -> float | None:
-    """When the process started (see `Identity`); None where it is gone or a zombie.
-
-    :raises PermissionError: there may be one, but it is hidden from us.
-    """
-    if sys.platform != "linux":
-        return _process_start_by_psutil(pid)
-    try:
-        # the name may hold spaces and brackets, so what follows is counted from its last bracket; proc_pid_stat(5)
-        fields = Path(proc, str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        _refuse_if_hidden(pid)
-        return None
-    state, start_ticks = fields[0], int(fields[19])
-    return None if state in "ZX" else start_ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _refuse_if_hidden(pid: int) -> None:
-    """Come back if no process has this pid.
-
-    :raises PermissionError: one has; /proc is mounted with hidepid.
-    """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return
-    raise PermissionError(f"process {pid} is not shown in /proc")
-
-
-def _process_start_by_psutil(pid: int) -> float | None:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return None
-    except psutil.AccessDenied as err:
-        raise PermissionError(f"process {pid} may not be looked at") from err
 
 
 def _machine_id(state: Path, machine_id_file: Path) -> str:

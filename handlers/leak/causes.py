@@ -11,11 +11,10 @@ from handlers.leak.blocks import CALLS, Grid
 from handlers.leak.judgement import Judgement
 from handlers.leak.series import Series
 from handlers.leak.signs import Signs
-from schemas.leak import Cause, Jump, Resource, Verdict
+from schemas.leak import MEMORY, Cause, Jump, Resource, Verdict
 
 #: What threads and handles do explains what memory does.
 COUNTED: Final[tuple[Resource, ...]] = ("threads", "handles")
-MEMORY: Final[tuple[Resource, ...]] = ("rss", "vms", "vram")
 #: A counter is new where it had not called in so many blocks; a growth began with it where so few lie between.
 _NEW: Final = 4
 _NEAR: Final = 2

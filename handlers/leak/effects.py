@@ -12,7 +12,6 @@ from typing import Final
 
 from handlers.leak.forecast import Limit
 from schemas.leak import Resource
-from schemas.sample import SAME_START_S
 
 _PROC: Final = Path("/proc")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -28,21 +27,6 @@ _TABLE_S: Final = 5.0
 _SIZE: Final = 65_536
 #: A limit above it is none: cgroup v1 writes 2^63 rounded down to a page.
 _NONE: Final = 1 << 62
-
-
-def lives(pid: int, start_time_s: float) -> bool:
-    """Whether the process lives, as far as we may know: one that is hidden from us (hidepid) does."""
-    if sys.platform != "linux":
-        import psutil
-
-        return bool(psutil.pid_exists(pid))
-    stat = _read(_PROC / str(pid) / "stat")
-    if stat is None:
-        return _is_hidden(pid)
-    fields = stat.rpartition(b")")[2].split()
-    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
-        return False
-    return abs(int(fields[19]) / os.sysconf("SC_CLK_TCK") - start_time_s) <= SAME_START_S
 
 
 def is_own_child(pid: int) -> bool:
@@ -175,14 +159,3 @@ def _read(path: Path) -> bytes | None:
             return file.read(_SIZE)
     except OSError:
         return None
-
-
-def _is_hidden(pid: int) -> bool:
-    """Whether there is a process that may not be looked at; one of ours that is not shown has ended."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return not os.access(f"/proc/{pid}/stat", os.R_OK)
-    except (ProcessLookupError, OverflowError):
-        return False
-    return False

@@ -10,6 +10,7 @@ from handlers.leak.growth import Look, examine
 from handlers.leak.lines import Line, likeness, line, smooth
 from handlers.leak.sawtooth import Troughs, troughs
 from handlers.leak.series import Series, on_clock
+from schemas.leak import MEMORY
 
 #: Fewest blocks of a growth and of a clock; a counter must make a growth so much straighter than time does.
 _GROWTH: Final = 6
@@ -184,7 +185,7 @@ def _alike(series: Series, first: int) -> float:
 
 def _follows(grid: Grid, resource: str, series: Series, first: int, clock: str) -> float:
     """Memory beside the threads: their likeness, where it is closer than that to the clock."""
-    if resource not in ("rss", "vms", "vram"):
+    if resource not in MEMORY:
         return 0.0
     threads = series.on(grid, "threads")
     if not threads or threads[-1] - threads[first] < 2:

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from schemas.leak import Interval, Resource
+from schemas.leak import MEMORY, Interval, Resource
 
 NAMES: Final[dict[Resource, str]] = {
     "rss": "memory", "vms": "address space", "threads": "threads", "handles": "handles", "vram": "VRAM",
 }  # fmt: skip
-_MEMORY: Final = frozenset({"rss", "vms", "vram"})
 _SIZES: Final = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"), (2**10, "kB"), (1, "B"))
 _TIMES: Final = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
@@ -52,13 +51,13 @@ def rfc3339(wall_s: float) -> str:
 
 
 def _least(resource: Resource) -> float:
-    return 2**20 / 10 if resource in _MEMORY else 0.1
+    return 2**20 / 10 if resource in MEMORY else 0.1
 
 
 def _scaled(resource: Resource, values: Sequence[float]) -> tuple[list[str], str]:
     """All in the unit of the first, and as exact as the first."""
     size, unit = 1, ""
-    if resource in _MEMORY:
+    if resource in MEMORY:
         size, unit = next((pair for pair in _SIZES if abs(values[0]) >= pair[0]), _SIZES[-1])
     scaled = [value / size for value in values]
     decimals = _decimals(scaled[0])

@@ -6,7 +6,7 @@ from typing import Final
 from handlers.leak import units
 from handlers.leak.measured import Who
 from handlers.leak.standing import Leak, Said
-from schemas.leak import Cause, Exhaustion, Verdict
+from schemas.leak import MEMORY, Cause, Exhaustion, Verdict
 from schemas.terminal import printable
 
 _LIMITS: Final = {
@@ -64,7 +64,7 @@ def growth(verdict: Verdict, wall: Wall) -> str:
     if cause.per_call is None:
         return f"{per_time or 'it grows'}{since}, with {driver(cause.driver)}{_through(cause)}{_alike(cause)}"
     each = f"{units.estimate(resource, cause.per_call)} {a_driver(cause.driver)}{_through(cause)}{_alike(cause)}"
-    return f"{each}{since}" + (f", {per_time}" if per_time and resource in ("rss", "vms", "vram") else "")
+    return f"{each}{since}" + (f", {per_time}" if per_time and resource in MEMORY else "")
 
 
 def jumps(verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final, Self
 
-from supervisor.identity import process_start_s
+from supervisor.process import process_start_s
 
 __all__ = ["ServerProcess"]
 

@@ -22,7 +22,7 @@ from supervisor.bus import embedded
 from supervisor.bus.embedded import EmbeddedBus
 from supervisor.bus.ping import ask
 from supervisor.errors import BusRefused, StateDirectoryError
-from supervisor.identity import process_start_s
+from supervisor.process import process_start_s
 from tests.busservers import KINDS, server_binary
 
 ROOT = Path(__file__).parents[2]

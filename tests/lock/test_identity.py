@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from schemas.workload import NAME_PATTERN
 from supervisor.errors import StateDirectoryError
-from supervisor.identity import Identity, host_name, is_alive, own_identity, process_start_s
+from supervisor.identity import Identity, host_name, is_alive, own_identity
+from supervisor.process import process_start_s
 
 OWN = Identity(machine_id="m", boot_id="b", pid=1, start_time_s=1.0, pid_namespace=7, host="here")
 
@@ -50,12 +51,6 @@ def test_what_is_elsewhere_cannot_be_told(elsewhere: dict[str, object]) -> None:
 
 def test_a_process_that_is_hidden_cannot_be_told(tmp_path: Path) -> None:
     assert is_alive(replace(OWN, pid=os.getpid()), OWN, proc=tmp_path) is None
-
-
-def test_a_name_with_brackets_and_spaces_does_not_shift_the_fields(tmp_path: Path) -> None:
-    (tmp_path / "5").mkdir()
-    (tmp_path / "5" / "stat").write_text("5 (a) S 9) R " + " ".join(str(n) for n in range(4, 53)))
-    assert process_start_s(5, tmp_path) == 22 / os.sysconf("SC_CLK_TCK")
 
 
 def test_the_machine_id_is_stable_and_not_shown(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from flyball import Directive, Workload
 from flyball.identity import start_time_s
 from flyball.wire import Acknowledgement, CleanupResult, Counters, Join, Leave, inbox_key
-from supervisor.identity import process_start_s
+from supervisor.process import process_start_s
 from tests.sdk.supervision import HOST, PATIENCE_S, Heard, Lines, Supervisor
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.leak import effects
 from handlers.leak.names import MOST
 from handlers.leak.routes import Leaks, LeaksQuery
 from handlers.leak.settings import Settings
 from schemas.sample import Counted, GpuProcess
 from supervisor.handler import Asked
+from supervisor.process import lives
 from tests.handlers.leak.scripted import MIB, PID, Fed, Scripted, process
 from tests.handlers.samples import GIB, context, gpu
 
@@ -135,7 +135,7 @@ def test_what_we_started_ourselves_is_watched_once_it_had_time_to_fill() -> None
 def test_who_ended_is_forgotten_and_who_only_fell_out_of_the_largest_is_not() -> None:
     fed = Fed()
     started_s = _own_start_s()
-    assert effects.lives(os.getpid(), started_s)
+    assert lives(os.getpid(), started_s)
     fed.see(1000.0, process(), process(pid=os.getpid(), start_time_s=started_s))
     for second in range(1001, 1010):
         fed.see(float(second), process(pid=PID + 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from handlers.leak import effects
-from handlers.leak.effects import limits, lives
+from handlers.leak.effects import limits
 from handlers.leak.forecast import Limit, exhaustion
 from handlers.leak.units import amount, duration, estimate, rate
 from schemas.leak import Exhaustion, Interval
@@ -102,13 +102,6 @@ def test_what_cannot_be_read_limits_nothing(tmp_path: Path) -> None:
     for what in ("rss", "vms", "threads", "handles", "vram"):
         assert limits(7, what, proc=tmp_path / "proc", cgroups=tmp_path / "cg") == []
         assert limits(8, what, proc=tmp_path / "proc", cgroups=tmp_path / "cg") == []
-
-
-def test_a_process_lives_only_with_its_own_start() -> None:
-    started_s = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-    assert lives(os.getpid(), started_s)
-    assert not lives(os.getpid(), started_s + 1)
-    assert not lives(4_999_812, started_s)
 
 
 def test_the_nearest_limit_is_forecast_with_its_uncertainty() -> None:

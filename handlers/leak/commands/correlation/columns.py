@@ -8,11 +8,10 @@ from msgspec import Struct
 
 from handlers.leak.commands.correlation.dialect import EXAMPLE, Dialect, shortened
 from handlers.leak.commands.correlation.lines import Unreadable
-from schemas.leak import RESOURCES
+from schemas.leak import MEMORY, RESOURCES
 
 Role = Literal["time", "threads", "rss", "vms", "handles", "vram", "calls", "gauge", "ignore"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-MEMORY: Final = ("rss", "vms", "vram")
 #: Bytes of a unit of memory; MB is 2**20 bytes.
 BYTES: Final = {
     **dict.fromkeys(("b", "byte", "bytes"), 1.0),

@@ -10,11 +10,11 @@ from matplotlib.ticker import StrMethodFormatter
 
 from handlers.leak.commands.correlation import wording
 from handlers.leak.commands.correlation.cells import Numbers
-from handlers.leak.commands.correlation.columns import MEMORY
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.commands.correlation.report import Report
 from handlers.leak.commands.correlation.tables import counters_that_tell, scale
 from handlers.leak.commands.correlation.timeline import COLOURS
+from schemas.leak import MEMORY
 
 _POINTS: Final = 1500
 #: Points that correlate less have no line.

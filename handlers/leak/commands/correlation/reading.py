@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from handlers.leak.commands.correlation import cells
 from handlers.leak.commands.correlation.cells import Numbers
 from handlers.leak.commands.correlation.columns import (
-    MEMORY,
     Column,
     by_numbers,
     columns,
@@ -30,7 +29,7 @@ from handlers.leak.commands.correlation.order import Order
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.commands.correlation.table import Table
 from handlers.leak.commands.correlation.tally import Tally
-from schemas.leak import RESOURCES
+from schemas.leak import MEMORY, RESOURCES
 
 
 def read(path: Path, mapping: Mapping[str, str]) -> Recording:

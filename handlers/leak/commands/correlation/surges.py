@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from handlers.leak.commands.correlation import wording
 from handlers.leak.commands.correlation.cells import Numbers
-from handlers.leak.commands.correlation.columns import MEMORY
 from handlers.leak.commands.correlation.recording import Recording
-from schemas.leak import RESOURCES
+from schemas.leak import MEMORY, RESOURCES
 
 #: More than so many tell nobody anything.
 MOST_SURGES: Final = 12
@@ -19,7 +18,7 @@ MOST_SURGES: Final = 12
 _UNUSUAL: Final = 5.0
 _SHARE: Final = 0.03
 #: What noise is at least: a thread, a handle, a MB.
-_LEAST: Final = dict.fromkeys(MEMORY, 2.0**20) | {"threads": 1.0, "handles": 1.0}
+_LEAST: Final[dict[str, float]] = {**dict.fromkeys(MEMORY, 2.0**20), "threads": 1.0, "handles": 1.0}
 #: What is new is what still is after so many rows, by their median against that of as many before.
 _LASTING: Final = 3
 #: Address space grows in steps by itself.

@@ -7,10 +7,9 @@ import numpy as np
 from msgspec import Struct
 
 from handlers.leak.commands.correlation import wording
-from handlers.leak.commands.correlation.columns import MEMORY
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.commands.correlation.report import Report
-from schemas.leak import RESOURCES, Verdict
+from schemas.leak import MEMORY, RESOURCES, Verdict
 
 _ORDER: Final = ("threads", "rss", "vram", "handles", "vms")
 #: Counters that have a column of their own among the surges.

@@ -10,12 +10,12 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from handlers.leak.commands.correlation import wording
 from handlers.leak.commands.correlation.cells import Numbers
-from handlers.leak.commands.correlation.columns import MEMORY
 from handlers.leak.commands.correlation.dialect import shortened
 from handlers.leak.commands.correlation.recording import Recording
 from handlers.leak.commands.correlation.report import Report
 from handlers.leak.commands.correlation.tables import counters_that_tell, scale
 from handlers.leak.wording import a_driver
+from schemas.leak import MEMORY
 
 #: Readable on white and on black, and told apart by those who see fewer colours.
 COLOURS: Final = {"threads": "#3f88c5", "rss": "#d1495b", "vram": "#8a63b8", "handles": "#3a9a5c", "vms": "#7d8597"}

@@ -3,9 +3,8 @@
 import math
 from typing import Final
 
-from handlers.leak.commands.correlation.columns import MEMORY
 from handlers.leak.wording import a_driver
-from schemas.leak import Cause, Interval, Jump, Resource, Verdict
+from schemas.leak import MEMORY, Cause, Interval, Jump, Resource, Verdict
 
 MB: Final = 2.0**20
 NAMES: Final = {"rss": "RSS", "vms": "VMS", "threads": "threads", "handles": "handles", "vram": "VRAM"}

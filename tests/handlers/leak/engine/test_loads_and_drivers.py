@@ -6,7 +6,7 @@ import random
 import pytest
 
 from handlers.leak.attribution import explain
-from handlers.leak.load import filled, follows, rates
+from handlers.leak.load import Following, filled, follows, rates, steps
 
 POINTS = 60
 
@@ -20,6 +20,10 @@ def _counts(pace: float, seed: int, points: int = POINTS) -> list[float]:
 
 
 TIME = [10.0 * i for i in range(POINTS)]
+
+
+def _following(level: list[float], load: list[float]) -> Following:
+    return follows(steps(level), steps(load))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -106,7 +110,7 @@ def test_a_level_that_moves_with_a_gauge() -> None:
     chance, queue = random.Random(1), [50.0]
     for _ in range(POINTS - 1):
         queue.append(queue[-1] + chance.gauss(0, 5))
-    found = follows([200 + 1.5 * q + chance.gauss(0, 1) for q in queue], queue)
+    found = _following([200 + 1.5 * q + chance.gauss(0, 1) for q in queue], queue)
     assert found.closeness > 0.9
     assert found.amount == pytest.approx(1.5, rel=0.15)
 
@@ -114,9 +118,9 @@ def test_a_level_that_moves_with_a_gauge() -> None:
 def test_a_level_that_does_not_follow() -> None:
     chance = random.Random(2)
     noise = [chance.gauss(0, 1) for _ in range(POINTS)]
-    assert follows([3.0 * i for i in range(POINTS)], noise).closeness < 0.5
-    assert follows([chance.gauss(0, 1) for _ in range(POINTS)], noise).closeness < 0.5
-    assert follows([5.0] * POINTS, noise).closeness == 0
+    assert _following([3.0 * i for i in range(POINTS)], noise).closeness < 0.5
+    assert _following([chance.gauss(0, 1) for _ in range(POINTS)], noise).closeness < 0.5
+    assert _following([5.0] * POINTS, noise).closeness == 0
 
 
 def test_one_coincidence_is_none() -> None:
@@ -124,7 +128,7 @@ def test_one_coincidence_is_none() -> None:
     chance = random.Random(3)
     values = [(100 if i > 30 else 0) + chance.gauss(0, 1) for i in range(POINTS)]
     load = [(50 if i > 30 else 0) + chance.gauss(0, 1) for i in range(POINTS)]
-    assert follows(values, load).closeness < 0.5
+    assert _following(values, load).closeness < 0.5
 
 
 def test_rates_of_a_counter() -> None:

@@ -15,7 +15,7 @@ from bench import report
 from bench.leakbench import simulate
 from bench.leakbench.footprint import megabytes
 from bench.leakbench.given import baselines
-from bench.leakbench.trial import Figures, Labels, Online, Predictions, Split, by_family, figures, left_out
+from bench.leakbench.trial import Figures, Labels, Online, Predictions, Split, by_family, figures, held, left_out
 from bench.leakbench_adapter import Detector
 from bench.report import Goal, Report, at_least, at_most
 from handlers.leak.settings import Settings
@@ -97,6 +97,10 @@ def compare(rows: Report, split: Split, cases: Mapping[str, tuple[bool | None, M
         of = {name: figures(each, split.labels, real) for name, each in said.items()}
         print(f"{case}: {of[OURS]['traces']} traces\n{table(of)}\n")
         add_rows(rows, case, of, goals)
+    within = held(said[OURS], split.labels)
+    if within is not None:
+        print(f"{within:.2f} of our 95 % intervals of an amount a call hold the true one\n")
+    rows.add(next(iter(cases)), "intervals that hold", "", ours=within, goal=at_least(0.9))
     print(family_table(said[OURS], split.labels), end="\n\n", flush=True)
     return said
 

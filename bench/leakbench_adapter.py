@@ -22,11 +22,13 @@ UNITS: Final = dict(COLUMNS.values())
 
 
 class Alarm(TypedDict):
-    """What the runner takes; memory in MB."""
+    """What the runner takes, and the amount a call's 95 % interval, which it does not score; memory in MB."""
 
     resource: str
     driver: str | None
     per_call: float | None
+    per_call_low: float | None
+    per_call_high: float | None
     rate_per_h: float | None
     severity: str
     since_s: float | None
@@ -59,11 +61,14 @@ def observation(
 def alarm(verdict: Verdict) -> Alarm:
     """A verdict in the contract's words; address space is no leak of its own, and never more than information."""
     unit, cause, rate = UNITS[verdict.resource], verdict.cause, verdict.rate_per_s
+    amount = cause.per_call if cause is not None else None
     counts = verdict.stage == "confirmed" and verdict.resource != "vms"
     return {
         "resource": NAMES[verdict.resource],
         "driver": cause.driver if cause is not None else None,
-        "per_call": cause.per_call.value / unit if cause is not None and cause.per_call is not None else None,
+        "per_call": amount.value / unit if amount is not None else None,
+        "per_call_low": amount.low / unit if amount is not None else None,
+        "per_call_high": amount.high / unit if amount is not None else None,
         "rate_per_h": rate.value * 3600 / unit if rate is not None else None,
         "severity": "warn" if counts else "info",
         "since_s": verdict.since_s,

@@ -67,6 +67,22 @@ def by_family(said: Predictions, labels: Labels) -> Mapping[str, Figures]:
     return families
 
 
+def held(said: Predictions, labels: Labels) -> float | None:
+    """Share of the 95 % intervals that hold the true amount a call, of the alarms whose error the scorer counts."""
+    within = []
+    for identity, label in labels.items():
+        first: dict[str, Mapping[str, Any]] = {}
+        for alarm in said[identity]["alarms"]:  # in the order of their times
+            if alarm["severity"] != "info":
+                first.setdefault(alarm["resource"], alarm)
+        for resource, true in label["per_call"].items() if label["leak"] else ():
+            alarm = first.get(resource, {"t_s": -1.0})
+            late = alarm["t_s"] >= label["onset_s"] - scorer.SLACK
+            if true and late and alarm["driver"] == label["drivers"][resource] and alarm["per_call"] is not None:
+                within.append(alarm["per_call_low"] <= true <= alarm["per_call_high"])
+    return sum(within) / len(within) if within else None
+
+
 def left_out(candidates: Sequence[Predictions], labels: Labels) -> dict[str, Mapping[str, Any]]:
     """For each family what the candidate says that does best (F1) on all other families; the first wins a tie."""
     said: dict[str, Mapping[str, Any]] = {}

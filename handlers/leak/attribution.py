@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from handlers.leak.lines import line
+from handlers.leak.lines import line, margin
 from schemas.leak import Cause, Interval
 
 #: Log-likelihoods that lie closer than this do not tell two candidates apart.
@@ -25,8 +25,6 @@ _FEW: Final = 10
 _SIMPLE: Final = 1.5
 #: Nothing is measured more exactly than this share of the growth.
 _RESOLUTION: Final = 0.004
-#: Two-sided 95 % of Student's t for so many degrees of freedom, and beyond.
-_STUDENT: Final = ((4, 2.78), (6, 2.45), (8, 2.31), (12, 2.18), (20, 2.09), (40, 2.02))
 
 
 class _Fit(Struct, frozen=True):
@@ -86,10 +84,10 @@ def explain(
     )
     fit = fits[driver]
     others = [name for name in sorted(fits, key=behind) if name != driver]
-    margin = _student(len(levels) - 2) * fit.error
+    off = _margin(usable[driver], levels, fit)
     cause = Cause(
         driver=driver,
-        per_call=None if driver == "time" else Interval(fit.slope, fit.slope - margin, fit.slope + margin),
+        per_call=None if driver == "time" else Interval(fit.slope, fit.slope - off, fit.slope + off),
         explained=max(0.0, min(1.0, fit.explained)),
         alike=alike,
         tell_apart=_tell_apart(driver, alike),
@@ -145,10 +143,11 @@ def _fit(xs: Sequence[float], ys: Sequence[float], rho: float, total: float) -> 
     return _Fit(slope, error, left, 1 - plain.squares / total if total > 0 else 0.0)
 
 
+def _margin(xs: Sequence[float], ys: Sequence[float], fit: _Fit) -> float:
+    half = len(xs) // 2
+    return margin(len(xs), fit.error, line(xs[:half], ys[:half]), line(xs[half:], ys[half:]))
+
+
 def _spread(ys: Sequence[float]) -> float:
     mean = sum(ys) / len(ys)
     return sum((y - mean) ** 2 for y in ys)
-
-
-def _student(freedom: int) -> float:
-    return next((t for most, t in _STUDENT if freedom <= most), 1.96)

@@ -263,7 +263,7 @@ class Subject:
                 at = signs.teeth.points
                 standing.begin, standing.peak = series.lows[at[0]], series.lows[at[-1]]
                 standing.reach_s = 2 * (series.times[at[-1]] - series.times[at[0]]) / (len(at) - 1)
-        grid, rate, margin = self._grids[rank], signs.pace.slope, 2 * signs.pace.error
+        grid, rate, margin = self._grids[rank], signs.pace.slope, signs.margin
         verdict = Verdict(
             resource=resource, stage=stage, at_s=t_s, since_s=series.times[signs.first],
             rate_per_s=Interval(rate, rate - margin, rate + margin) if math.isfinite(margin) else None,

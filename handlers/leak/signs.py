@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from handlers.leak.blocks import CALLS, Grid
 from handlers.leak.growth import Look, examine
-from handlers.leak.lines import Line, likeness, line, smooth
+from handlers.leak.lines import Line, likeness, line, margin, smooth
 from handlers.leak.sawtooth import Troughs, troughs
 from handlers.leak.series import Series, on_clock
 from schemas.leak import MEMORY
@@ -56,8 +56,9 @@ class Signs(Struct, frozen=True, kw_only=True):
     #: whether the clock is a counter whose first call was seen, and the level jumped then
     pooled: bool
     teeth: Troughs | None
-    #: the level in time since the growth began
+    #: the level in time since the growth began, and half of its slope's 95 % interval
     pace: Line
+    margin: float
 
 
 def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, clocks: bool) -> Signs | None:
@@ -85,6 +86,7 @@ def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, c
         top = max(top, low)
         inside = max(inside, top - low)
     samples = length * grid.size
+    pace = line(times[first:], lows[first:])
     quiet = _quiet(times, lows, first, look.amount)
     return Signs(
         look=look, clock=clock, first=first, blocks=n, samples=samples, age=max(age, samples),
@@ -96,7 +98,7 @@ def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, c
         follows=_follows(grid, resource, series, first, clock),
         pooled=called > 0 and _jumped(series, look, called),
         teeth=teeth if teeth is not None and teeth.amount >= floor else None,
-        pace=line(times[first:], lows[first:]),
+        pace=pace, margin=margin(length, pace.error, one, two),
     )  # fmt: skip
 
 

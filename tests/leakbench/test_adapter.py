@@ -22,8 +22,8 @@ def said(resource: Resource, stage: Stage, unit: int = 1) -> Alarm:
 @pytest.mark.parametrize(("resource", "name"), [("rss", "rss"), ("vram", "vram")])
 def test_memory_is_said_in_megabytes(resource: Resource, name: str) -> None:
     assert said(resource, "confirmed", MIB) == {
-        "resource": name, "driver": "calls.fetch", "per_call": 5.0, "rate_per_h": 7200.0, "severity": "warn",
-        "since_s": 4.0,
+        "resource": name, "driver": "calls.fetch", "per_call": 5.0, "per_call_low": 4.0, "per_call_high": 6.0,
+        "rate_per_h": 7200.0, "severity": "warn", "since_s": 4.0,
     }  # fmt: skip
 
 
@@ -43,7 +43,8 @@ def test_only_what_is_confirmed_counts_and_address_space_never(resource: Resourc
 
 def test_what_is_not_known_is_none() -> None:
     told = alarm(Verdict(resource="rss", stage="confirmed"))
-    assert (told["driver"], told["per_call"], told["rate_per_h"], told["since_s"]) == (None, None, None, None)
+    unknown = ("driver", "per_call", "per_call_low", "per_call_high", "rate_per_h", "since_s")
+    assert [told[key] for key in unknown] == [None] * 6  # type: ignore[literal-required]
 
 
 def test_the_engine_is_told_bytes_and_handles_and_only_what_was_measured() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.leakbench.given import baselines
-from bench.leakbench.trial import Split, figures, left_out
+from bench.leakbench.trial import Split, figures, held, left_out
 
 GIVEN = Path(__file__).parents[2] / "bench" / "leakbench" / "given" / "dev"
 LABEL: dict[str, Any] = {
@@ -63,6 +63,27 @@ def test_a_driver_that_cannot_be_told_apart_is_right_but_its_amount_is_not_judge
     total = scored(ALARM | {"driver": "time"})
     assert (total["driver_accuracy"], total["median_per_call_error"]) == (1.0, None)
     assert scored(ALARM | {"driver": "calls.b"})["driver_accuracy"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("alarms", "share"),
+    [
+        ([{}], 1.0),
+        ([{"per_call_low": 2.1}], 0.0),
+        ([{"per_call_high": 1.9}], 0.0),
+        ([{}, {"t_s": 700.0, "per_call_low": 2.1}], 1.0),  # the first counts
+        ([{"severity": "info", "per_call_low": 2.1}, {}], 1.0),
+        ([{"driver": "time", "per_call": None}], None),
+        ([{"driver": "calls.b"}], None),
+        ([{"t_s": 50.0}, {}], None),  # false, before the onset
+        ([{"resource": "fds"}], None),
+        ([], None),
+    ],
+)
+def test_an_interval_holds_the_true_amount_or_not(alarms: list[dict[str, Any]], share: float | None) -> None:
+    around = ALARM | {"per_call_low": 1.5, "per_call_high": 3.0}
+    assert held({"x": {"alarms": [around | alarm for alarm in alarms]}}, {"x": LABEL}) == share
+    assert held({"x": {"alarms": [around]}}, {"x": CALM}) is None
 
 
 def test_a_family_is_judged_with_what_is_best_on_the_others() -> None:

@@ -69,19 +69,24 @@ for first in range(0, 600, 60):
 
 
 def test_the_figures_are_those_of_the_process(trace: Trace) -> None:
-    """After a start in peace: 64 MB, 40 files and 10 threads more."""
+    """Each time it stands still: 64 MB, 40 files and 10 threads more."""
     code = """
-time.sleep(0.8)
+say(grown=0); sys.stdin.readline()
 held = bytearray(os.urandom(1)) * (64 * 2**20)
 files = [open(os.devnull) for _ in range(40)]
-threads = [threading.Thread(target=time.sleep, args=(9,), daemon=True) for _ in range(10)]
+threads = [threading.Thread(target=time.sleep, args=(60,), daemon=True) for _ in range(10)]
 for each in threads: each.start()
-time.sleep(0.8)
+say(grown=1); sys.stdin.readline()
 """
-    trace.run("--output", str(trace.file), "--interval", "0.1", "--", *program(code))
-    rows = trace.rows()
-    before = next(row for row in rows if float(row["Time(s)"]) > 0.5)
-    after = rows[-1]
+    words = ("--output", str(trace.file), "--interval", "0.1", "--", *program(code))
+    with trace.start(*words, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        # the counter of a row may be a moment younger than its figures, so the second one counts
+        before = trace.wait_for(lambda rows: [row.get("MethodCalls(grown)") for row in rows[-2:]] == ["0", "0"])[-1]
+        process.stdin.write("\n")
+        process.stdin.flush()
+        after = trace.wait_for(lambda rows: [row["MethodCalls(grown)"] for row in rows[-2:]] == ["1", "1"])[-1]
+        process.communicate()
     assert int(after["Threads"]) - int(before["Threads"]) == 10
     assert int(after["Handles"]) - int(before["Handles"]) == 40
     assert 63 < float(after["RSS(MB)"]) - float(before["RSS(MB)"]) < 70
@@ -92,7 +97,8 @@ time.sleep(0.8)
 def test_a_launcher_is_called_what_it_becomes(trace: Trace) -> None:
     """As pyenv's and conda's do; the pid and the start time stay."""
     found = trace.json("--interval", "0.1", "--", "sh", "-c", "sleep 0.5; exec sleep 1")
-    assert (found["name"], found["rows"] > 12) == ("sleep", True)
+    assert found["name"] == "sleep"
+    assert float(trace.rows()[-1]["Time(s)"]) > 1, "it went on behind the exec"
 
 
 def test_children_are_summed_and_counted(trace: Trace) -> None:
@@ -134,7 +140,7 @@ say(add=2, search=7); time.sleep(0.5)
 """
     found = trace.json("--interval", "0.1", "--", *program(code))
     rows = trace.rows()
-    assert len(rows) == found["rows"] >= 9
+    assert len(rows) == found["rows"] >= 5
     times = [float(row["Time(s)"]) for row in rows]
     assert times == sorted(times)
     assert max(after - before for before, after in pairwise(times)) < 1, "a row is lost"
@@ -149,7 +155,7 @@ def test_standard_output_takes_the_rows(trace: Trace) -> None:
     code = "time.sleep(0.3)\nsay(add=1); time.sleep(0.5)\nsay(add=2, search=7); time.sleep(0.5)"
     shown = trace.run("--output", "-", "--interval", "0.1", "--", *program(code))
     rows = list(csv.DictReader(shown.stdout.splitlines()))
-    assert len(rows) >= 9
+    assert len(rows) >= 5
     assert rows[0]["MethodCalls(add)"] == ""
     assert rows[-1]["MethodCalls(add)"] == "2"
     assert "MethodCalls(search)" not in rows[0]

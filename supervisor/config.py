@@ -17,6 +17,9 @@ Auth = Literal["changes", "all", "none"]
 May = Literal["throttle", "pause", "cleanup", "restart", "freeze", "terminate", "kill"]
 CounterKind = Literal["json", "prometheus", "lines"]
 
+#: Counts of one workload that are watched for leaks.
+MOST_WATCHED: Final = 64
+
 
 class HostSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[host]`: who we are."""
@@ -181,7 +184,7 @@ class CounterSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     gauges: dict[Name, str] = {}
     #: Time between two looks. Figures that are older than three of them, and than 10 s, count as unknown.
     every_s: Annotated[float, Meta(ge=0.2, le=3600)] = 1.0
-    #: How long a whole answer may take.
+    #: How long a whole answer may take, or a look at a file.
     timeout_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
 
     def __repr__(self) -> str:
@@ -221,8 +224,14 @@ class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     may: tuple[May, ...] = ("throttle", "pause", "cleanup")
 
     def problems(self) -> list[str]:
-        """A reaction to leaks that could not be carried out."""
+        """More counts than are watched, and a reaction to leaks that could not be carried out."""
         found = []
+        counts = sum(len(source.counts) for source in self.counters)
+        if counts > MOST_WATCHED:
+            found.append(
+                f"counters: name {counts} counts together, and no more than {MOST_WATCHED} of a workload are watched "
+                f"for leaks, so that {counts - MOST_WATCHED} would never be seen; keep those that tell most"
+            )
         if self.on_leak == "restart" and not self.restart:
             found.append(
                 'restart: is empty, so on_leak = "restart" could not be done; expected an argument list such as '

@@ -88,7 +88,7 @@ class Log:
 
     def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
         self.path = path
-        self.reader = LinesReader(str(path), wall=wall)
+        self.reader = LinesReader(str(path), timeout_s=2.0, wall=wall)
 
     def write(self, content: bytes) -> None:
         with self.path.open("ab") as file:

@@ -15,7 +15,7 @@ from supervisor.sampling.counters.source import CounterSource
 def counter_source(section: CounterSection, clock: Clock, client: Client | None = None) -> CounterSource:
     """The source, not yet started; `client` is shared with others, and without one it has its own."""
     reader: Reader = (
-        LinesReader(section.file, wall=clock.wall)
+        LinesReader(section.file, timeout_s=section.timeout_s, wall=clock.wall)
         if section.kind == "lines"
         else PageReader(section, client or Client())
     )

@@ -3,9 +3,11 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from supervisor.sampling.counters.aside import Aside
 from supervisor.sampling.counters.lines import MARK, tally_of_line
 from supervisor.sampling.counters.regular import open_regular
 from supervisor.sampling.counters.source import Tally, Told, Untold
@@ -21,11 +23,14 @@ _MOST_CANDIDATES: Final = 200
 class LinesReader:
     """The `Reader` of the kind lines: the last whole performance line that was written since the last look."""
 
-    def __init__(self, file: str, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, file: str, *, timeout_s: float, wall: Callable[[], float] = time.time) -> None:
         """`wall` tells Unix time: how old a line is follows from when its file was written."""
         self.name = f"lines {file}"
         self._file = file
         self._wall = wall
+        self._aside = Aside(timeout_s)
+        #: What a look that was left behind has read is lost, so the next one begins anew.
+        self._anew = False
         self._descriptor = -1
         self._position = 0
         #: In the middle of a line whose begin was passed over.
@@ -42,7 +47,10 @@ class LinesReader:
         :raises Untold: the file cannot be read, the line is broken, or there was never one.
         """
         try:
-            found = self._look()
+            found = await self._aside.look(self._look)
+        except Untold as error:
+            self._anew = True
+            raise Untold(f"{self.name}: {error}") from None
         except OSError as error:
             raise Untold(
                 f"{self.name}: it cannot be read: {error.strerror}; is the program running that writes it?"
@@ -58,17 +66,23 @@ class LinesReader:
         return None
 
     async def close(self) -> None:
-        """Close the file; what follows begins anew."""
-        self._release()
+        """Close the file, unless a look at it hangs; what follows begins anew."""
+        self._anew = True
+        with suppress(Untold):
+            await self._aside.look(self._release)
 
     def _release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        descriptor = self._descriptor
         self._descriptor, self._position, self._inside = -1, 0, False
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _look(self) -> Told | None:
         """The last of what is new in the file that is open and, where another one bears its name now, in that."""
         last: Told | None = None
+        if self._anew:
+            self._anew = False
+            self._release()
         if self._descriptor >= 0:
             try:
                 there = Path(self._file).stat()

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from supervisor.config import CounterSection
 from supervisor.masking import masked
 from supervisor.sampling.counters import exposition, paths
+from supervisor.sampling.counters.aside import Aside
 from supervisor.sampling.counters.client import Client
 from supervisor.sampling.counters.regular import open_regular
 from supervisor.sampling.counters.source import Told, Untold
@@ -23,6 +25,7 @@ class PageReader:
         self.name = f"{section.kind} {masked(section.url)}"
         self._section = section
         self._client = client
+        self._aside = Aside(section.timeout_s)
         self._figures = _json(section) if section.kind == "json" else _prometheus(section)
         self._body = section.body.encode() if section.body else None
         self._headers = {
@@ -44,7 +47,7 @@ class PageReader:
         try:
             body = await self._client.fetch(
                 section.method or ("POST" if section.body else "GET"), section.url,
-                body=self._body, headers=self._headers | self._authorization(), timeout_s=section.timeout_s,
+                body=self._body, headers=self._headers | await self._authorization(), timeout_s=section.timeout_s,
             )  # fmt: skip
             told = self._figures(body)
         except Untold as error:
@@ -55,22 +58,28 @@ class PageReader:
         """Close the client, unless others use it."""
         await self._client.close()
 
-    def _authorization(self) -> dict[str, str]:
+    async def _authorization(self) -> dict[str, str]:
         """Read anew at each poll, for tokens are renewed."""
         file = self._section.authorization_file
         if not file:
             return {}
         try:
-            descriptor = open_regular(file)
-            try:
-                content = os.read(descriptor, _LARGEST_AUTHORIZATION).decode("latin-1").strip()
-            finally:
-                os.close(descriptor)
+            content = await self._aside.look(partial(_content, file))
+        except Untold as error:
+            raise Untold(f"authorization_file {file}: {error}") from None
         except OSError as error:
             raise Untold(f"authorization_file {file} cannot be read: {error.strerror}") from None
         if not content.isprintable() or not content:
             raise Untold(f"authorization_file {file} does not hold one line of text, such as: Bearer TOKEN")
         return {"Authorization": content}
+
+
+def _content(file: str) -> str:
+    descriptor = open_regular(file)
+    try:
+        return os.read(descriptor, _LARGEST_AUTHORIZATION).decode("latin-1").strip()
+    finally:
+        os.close(descriptor)
 
 
 def _json(section: CounterSection) -> Callable[[bytes], Told]:

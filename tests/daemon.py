@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -187,7 +187,7 @@ class Daemon:
 
     def assert_nothing_left(self) -> None:
         """No process of it lives any more; what was just killed may still be on its way out."""
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + STOPS_WITHIN_S
         while (left := self.left()) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert not left, f"left behind: {[_command_line(pid) for pid in left]}\n{self.errors}"
@@ -334,7 +334,8 @@ class Daemon:
             self._process.kill()
             self._process.wait()
         for pid in self.left():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it was on its way out
+                os.kill(pid, signal.SIGKILL)
         if self._reader is not None:
             self._reader.join(PATIENCE_S)
 

@@ -165,9 +165,9 @@ async def test_what_nobody_can_be_told_is_taken_back(
     mortal_world: World, mortal: BusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A 503 means that nothing is reserved in the end, and that what was given back is."""
-    monkeypatch.setattr(desk_module, "PATIENCE_S", 0.1)
     async with counter(mortal_world, timeout_s=0.3) as here:
         await here.reserve("old", 4)
+        monkeypatch.setattr(desk_module, "PATIENCE_S", 0.1)
         mortal.pause()
         with pytest.raises(Refusal) as refused:
             await here.reserve("new", 4)

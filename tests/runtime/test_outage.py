@@ -105,7 +105,7 @@ async def test_decisions_go_on_and_are_told_later(
     mortal: BusServer, mortal_world: World, away: Callable[[BusServer], None]
 ) -> None:
     watcher, gossip = Watcher(), Gossip()
-    async with life(mortal_world, watcher, gossip, timeout_s=0.3) as one:
+    async with life(mortal_world, watcher, gossip, timeout_s=1.0) as one:
         await one.ready()
         await sampled(one, 1, 2, 3)
         await eventually(lambda: heard(mortal_world, 3))

@@ -46,10 +46,12 @@ def take_away(how: How, away_s: float, tell: Tell) -> None:
                 server.kill()
             else:
                 server.pause()
+            gone_s = time.time()
             tell(f"Redis is {how}")
             seen = watch(state, away_s)
             tell(f"{len(seen)} different states of gpu0 were decided in {away_s:g} s without it: {', '.join(seen)}")
             assert len(seen) > 1, f"decisions stopped: {seen}\n{daemon.errors}"
+            back_s = time.time()
             if how == "killed":
                 server.start()
             else:
@@ -63,7 +65,7 @@ def take_away(how: How, away_s: float, tell: Tell) -> None:
         findings = examine(daemon)
         assert findings.outages == 1, "one outage was taken for several"
         tell(f"{findings}; {assert_samples_complete(daemon, longest_gap_s=3)} samples without a hole")
-        told_late = directives_told_late(daemon, restored.time, outage.away_s)
+        told_late = directives_told_late(daemon, gone_s, back_s)
         assert all(count <= 1 for count in told_late.values()), f"old directives were said: {told_late}"
 
 
@@ -153,12 +155,11 @@ def lease_left_s(daemon: Daemon) -> float:
     return float(left_s) + 0.05
 
 
-def directives_told_late(daemon: Daemon, restored: str, away_s: float) -> dict[str, int]:
-    """How many directives of each target were decided in the outage and told after it."""
-    back_s = datetime.fromisoformat(restored).timestamp()
+def directives_told_late(daemon: Daemon, gone_s: float, back_s: float) -> dict[str, int]:
+    """How many directives of each target were decided in the outage (Unix times), and so told after it."""
     told: dict[str, int] = {}
     for event in daemon.events("flyball.directive.issued"):
-        if back_s - away_s < datetime.fromisoformat(event.time).timestamp() < back_s - 0.2:
+        if gone_s < datetime.fromisoformat(event.time).timestamp() < back_s:
             told[event.subject] = told.get(event.subject, 0) + 1
     return told
 

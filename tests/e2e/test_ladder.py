@@ -15,7 +15,7 @@ from tests.program import Program
 from tests.shows import ladder
 from tests.tools import require_tool
 
-WAITS: Final = ladder.Waits(interval_s=0.2, cooldown_s=0.8, pause_s=1.6, measure_s=0.8)
+WAITS: Final = ladder.Waits(interval_s=0.2, cooldown_s=0.8, pause_s=2.4, measure_s=0.8)
 
 
 @pytest.fixture

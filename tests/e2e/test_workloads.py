@@ -31,8 +31,10 @@ def test_a_workload_joins_counts_and_leaves(state: Path) -> None:
         assert shown is not None
         assert (shown.state, shown.pids) == ("joined", (program.pid,))
         assert {"gpu0", "gpu1", "workload.trainer"} <= set(shown.targets)
-        processes = {process.pid: process for process in daemon.samples()[-1].processes}
-        assert processes[program.pid].workload == "trainer"
+        daemon.sample(
+            lambda sample: "trainer" in [one.workload for one in sample.processes if one.pid == program.pid],
+            after=daemon.position(samples_key()),
+        )
         assert program.end() == 0
         left = daemon.event("flyball.workload.left").event.decode(Left)
         assert (left.workload, left.pid) == ("trainer", program.pid)

@@ -74,8 +74,6 @@ def test_a_line_without_figures_is_one(said: bytes) -> None:
          "method_calls of a performance line has the name 'a b'; usable are 1 to 64 of A-Z a-z 0-9 . _ -"),
         (b'{"type": "performance", "requests": {"\\ud800": 1}}',
          r"requests of a performance line has the name '\ud800'; usable are"),
-        (json.dumps({"type": "performance", "method_calls": {f"m{index}": 1 for index in range(65)}}).encode(),
-         "method_calls of a performance line has 65 names, and 64 are the most"),
     ],
 )  # fmt: skip
 def test_a_broken_line_is_told(said: bytes, why: str) -> None:
@@ -115,6 +113,25 @@ async def test_new_lines_are_told_once(log: Log) -> None:
     assert [await log.done(), await log.done()] == [2, None]
     log.write(b"other\n" + line(3) + b"other\n")
     assert [await log.done(), await log.done()] == [3, None]
+
+
+async def test_more_counts_than_are_watched_are_left_out_and_said(log: Log) -> None:
+    """Always the same ones, in whatever order a line has them; what the requests completed is kept."""
+    calls = {f"m{index:02}": index for index in range(66)}
+    for told_calls in (calls, dict(reversed(calls.items()))):
+        log.write(line(0, method_calls=told_calls, requests={"completed": 5, "pending": 2}))
+        told = await log.reader.read()
+        assert told is not None
+        assert told.tally.counts == {"requests.completed": 5, **{name: calls[name] for name in sorted(calls)[:63]}}
+        assert told.tally.gauges == {"requests.pending": 2}
+        assert told.missing == (
+            f"lines {log.path}: 3 figures of a performance line are left out: 64 counts and 64 levels, the first by "
+            "name, are the most; let the program tell those that matter"
+        )
+    log.write(line(1))
+    told = await log.reader.read()
+    assert told is not None
+    assert (told.tally.counts, told.missing) == ({"add": 1.0}, "")
 
 
 async def test_a_file_may_come_later(log: Log) -> None:

@@ -222,6 +222,35 @@ async def test_some_of_the_figures_are_missing_until_they_are_there(server: Serv
     await asyncio.wait([polling])
 
 
+class Telling:
+    """A reader that tells one after the other."""
+
+    name = "lines /x"
+
+    def __init__(self, *answers: Told | None) -> None:
+        self._answers = iter(answers)
+
+    async def open(self) -> None:
+        pass
+
+    async def read(self) -> Told | None:
+        return next(self._answers)
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_what_is_missing_stays_said_while_nothing_new_comes(caplog: pytest.LogCaptureFixture) -> None:
+    reader = Telling(Told(tally=TALLY, missing="two are left out"), None, None, Told(tally=TALLY), None)
+    source = Poll(reader, every_s=1.0, clock=CLOCK)
+    found = []
+    for _ in range(5):
+        await source.once()
+        found.append(source.missing)
+    assert found == ["two are left out"] * 3 + [""] * 2
+    assert [level for level, _ in said(caplog)] == ["WARNING"]  # once
+
+
 async def test_a_board_ends_what_it_began() -> None:
     sources = [Fixed(None) for _ in range(3)]
     before = asyncio.all_tasks()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.sampling.counters.aside import Aside
-from supervisor.sampling.counters.lines import MARK, tally_of_line
+from supervisor.sampling.counters.lines import MARK, Performance, performance_of_line
 from supervisor.sampling.counters.regular import open_regular
-from supervisor.sampling.counters.source import Tally, Told, Untold
+from supervisor.sampling.counters.source import Told, Untold
 
 #: No line of a performance log is longer; a longer one is told, or passed over where it is longer than a whole read.
 LONGEST_LINE: Final = 1 << 16
@@ -111,8 +111,11 @@ class LinesReader:
             self._position, self._inside = status.st_size - MOST_AT_ONCE, True
         os.lseek(self._descriptor, self._position, os.SEEK_SET)
         lines = self._whole(os.read(self._descriptor, MOST_AT_ONCE))
-        tally = _last(lines)
-        return None if tally is None else Told(tally=tally, age_s=max(0.0, self._wall() - status.st_mtime))
+        said = _last(lines)
+        if said is None:
+            return None
+        missing = f"{self.name}: {said.missing}" if said.missing else ""
+        return Told(tally=said.tally, age_s=max(0.0, self._wall() - status.st_mtime), missing=missing)
 
     def _whole(self, content: bytes) -> bytes:
         """The whole lines of `content`, which begins at `_position`; what follows them is read again the next time."""
@@ -123,7 +126,7 @@ class LinesReader:
         return whole
 
 
-def _last(lines: bytes) -> Tally | None:
+def _last(lines: bytes) -> Performance | None:
     end = len(lines)
     for _ in range(_MOST_CANDIDATES):
         at = lines.rfind(MARK, 0, end)
@@ -134,8 +137,8 @@ def _last(lines: bytes) -> Tally | None:
         line = lines[start : stop if stop >= 0 else len(lines)]
         if len(line) > LONGEST_LINE:
             raise ValueError(f"a performance line is longer than {LONGEST_LINE >> 10} KiB")
-        tally = tally_of_line(line)
-        if tally is not None:
-            return tally
+        said = performance_of_line(line)
+        if said is not None:
+            return said
         end = start
     return None

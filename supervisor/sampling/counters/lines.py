@@ -11,7 +11,7 @@ from supervisor.sampling.counters.source import Tally, amount, shown
 
 #: Stands in every line that can be one, so that others need not be decoded.
 MARK: Final = b'"performance"'
-#: The most names in one line.
+#: The most counts, and the most levels, of one line: so many of a workload are watched.
 MOST_NAMES: Final = 64
 #: `requests.…` that only grow; all others are levels.
 _CUMULATIVE: Final = frozenset({"completed"})
@@ -21,6 +21,8 @@ class Performance(Struct, frozen=True, kw_only=True):
     """What a performance line says; sizes are MB of 2**20 bytes. What it does not say is None."""
 
     tally: Tally
+    #: a sentence, where it says more than can be used
+    missing: str = ""
     threads: float | None = None
     rss_mb: float | None = None
     vms_mb: float | None = None
@@ -50,32 +52,44 @@ def performance_of_line(line: bytes) -> Performance | None:
         raise ValueError(f"a performance line is not JSON: {why}") from None
     if not isinstance(said, dict) or said.get("type") != "performance":
         return None
-    counts = {name: _figure(f"method_calls.{name}", value, least=0) for name, value in _table(said, "method_calls")}
+    counts: dict[str, float] = {}
     gauges: dict[str, float] = {}
+    left_out = 0
     for name, value in _table(said, "requests"):
-        if name in _CUMULATIVE:
-            counts[f"requests.{name}"] = _figure(f"requests.{name}", value, least=0)
+        table, least = (counts, 0) if name in _CUMULATIVE else (gauges, None)
+        if len(table) < MOST_NAMES:
+            table[f"requests.{name}"] = _figure(f"requests.{name}", value, least=least)
         else:
-            gauges[f"requests.{name}"] = _figure(f"requests.{name}", value)
+            left_out += 1
+    for name, value in _table(said, "method_calls"):
+        if len(counts) < MOST_NAMES:
+            counts[name] = _figure(f"method_calls.{name}", value, least=0)
+        else:
+            left_out += 1
+    missing = ""
+    if left_out:
+        missing = (
+            f"{left_out} figures of a performance line are left out: {MOST_NAMES} counts and {MOST_NAMES} levels, "
+        )
+        missing += "the first by name, are the most; let the program tell those that matter"
     levels = {name: _figure(name, said[name], least=0) for name in ("threads", "rss_mb", "vms_mb") if name in said}
-    return Performance(tally=Tally(counts=counts, gauges=gauges), **levels)
+    return Performance(tally=Tally(counts=counts, gauges=gauges), missing=missing, **levels)
 
 
 def _table(said: Mapping[str, Any], key: str) -> list[tuple[str, object]]:
+    """By name: a program may tell them in another order each time, and what is left out must stay the same."""
     table = said.get(key)
     if table is None:
         return []
     if not isinstance(table, dict):
         raise ValueError(f"{key} of a performance line is {shown(table)}, not a table of numbers")
-    if len(table) > MOST_NAMES:
-        raise ValueError(f"{key} of a performance line has {len(table)} names, and {MOST_NAMES} are the most")
     for name in table:
         try:
             checked_name(f"requests.{name}" if key == "requests" else name)
         except ValueError:
             what = f"{key} of a performance line has the name {shown(name)}"
             raise ValueError(f"{what}; usable are 1 to 64 of A-Z a-z 0-9 . _ -") from None
-    return list(table.items())
+    return sorted(table.items())
 
 
 def _figure(key: str, value: object, *, least: float | None = None) -> float:

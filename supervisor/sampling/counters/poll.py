@@ -85,7 +85,7 @@ class Poll:
         else:
             if told is not None:
                 self.latest = (self._clock.monotonic() - told.age_s, told.tally)
-            self._say(told.missing if told is not None else "", some=True)
+            self._say(self.missing if told is None else told.missing, some=True)
 
     def _say(self, trouble: str, *, some: bool = False) -> None:
         """Log what is wrong when it begins and when it is over; in between the sample says it.

@@ -13,8 +13,11 @@ KINDS_TOLD: Final = 30
 OTHERS: Final = "others"
 _LONGEST_NAME: Final = 200
 
-#: The number of one of many: at the end, or as in Python's `Thread-12 (work)`.
-_NUMBER: Final = re.compile(r"\d+(?=\)?$| \()")
+#: The number of one of many: at the end, in quotes or not, or as in Python's `Thread-12 (work)`.
+_NUMBER: Final = re.compile(r'\d+(?=\)?"?$| \()')
+#: A thread in a dump of py-spy, `Thread 0x7F (idle): "worker-12"`: which it is, its state, its name.
+_HEAD: Final = re.compile(r'(Thread \S+)([^"]*)(".*")?')
+_NEXT_THREAD: Final = re.compile(r"\n(?=Thread )")
 _DELETED: Final = " (deleted)"
 #: Namespaces, by the names that their links have.
 _NAMESPACES: Final = frozenset({"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"})
@@ -27,6 +30,26 @@ def thread_names(names: Iterable[str]) -> dict[str, int]:
         by_stem[_NUMBER.sub("*", name)][name] += 1
     counts = {next(iter(alike)) if len(alike) == 1 else stem: alike.total() for stem, alike in by_stem.items()}
     return _most(counts, NAMES_TOLD)
+
+
+def stacks(dump: str) -> str:
+    """A dump of py-spy in which threads that stand at the same place are one, the most frequent first.
+
+    The first of them stands for all, and a last line says how many more there are.
+    """
+    alike: defaultdict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
+    for thread in _NEXT_THREAD.split(dump):
+        head, _, frames = thread.partition("\n")
+        parts = _HEAD.fullmatch(head)
+        number, state, name = parts.groups("") if parts else (head, "", "")
+        alike[state, _NUMBER.sub("*", name), frames].append((number, name))
+    found = []
+    for (state, stem, frames), those in sorted(alike.items(), key=lambda item: -len(item[1])):
+        number, name = those[0]
+        called = name if all(each == name for _, each in those) else stem
+        found += [f"{number}{state}{called}", frames]
+        found += [f"    … and {len(those) - 1:,} more like it"] if len(those) > 1 else []
+    return "\n".join(filter(None, found))
 
 
 def handle_kinds(links: Iterable[str], sockets: Mapping[str, str]) -> dict[str, int]:

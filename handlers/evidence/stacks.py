@@ -12,10 +12,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from handlers.evidence import grouping
 from handlers.evidence.process import Process
 from schemas.terminal import printable
 
 MOST_BYTES: Final = 16_384
+#: Of what py-spy prints; thousands of threads that stand at the same place are a few lines in the end.
+_READ_BYTES: Final = 1 << 20
 _MAPS_MOST_BYTES: Final = 4 << 20
 #: A program that runs on may move under the reader's eyes.
 _ATTEMPTS: Final = 3
@@ -37,7 +40,7 @@ def find_tool() -> Path | None:
 
 
 def dump(process: Process, until_s: float, tool: Path | None) -> str:
-    """What py-spy prints of all threads, the beginning of it; no local variables, and no command line.
+    """What py-spy prints of all threads, those alike as one, the beginning of it; no local variables or command line.
 
     `until_s` is CLOCK_MONOTONIC.
 
@@ -91,7 +94,7 @@ def _run(words: list[str], within_s: float) -> tuple[int, str, str]:
         try:
             with process:
                 assert process.stdout is not None
-                said = process.stdout.read(4 * MOST_BYTES)
+                said = process.stdout.read(_READ_BYTES)
                 if process.stdout.read(1):
                     process.kill()
                     return 0, said.decode(errors="backslashreplace"), ""
@@ -110,9 +113,9 @@ def _cut(said: str) -> str:
     head = _HEAD.match(said)
     if head is None:
         raise NoStacks("stacks: py-spy printed what Flyball does not know; is it another version of it?")
-    stacks = "\n".join(map(printable, said[head.end() :].split("\n")))
+    stacks = grouping.stacks("\n".join(map(printable, said[head.end() :].split("\n"))).rstrip("\n"))
     if len(stacks.encode()) <= MOST_BYTES:
-        return stacks.rstrip("\n")
+        return stacks
     kept = stacks.encode()[:MOST_BYTES].decode(errors="ignore")
     return kept.rpartition("\n")[0] + "\n…"
 

@@ -13,7 +13,7 @@ def outside(found: EvidenceGathered, name: str) -> str:
     if found.handles:
         said.append(_counted(found.handles, "handle"))
     if found.anonymous_bytes is not None:
-        said.append(f"{found.anonymous_bytes / 2**20:.4g} MB of its own memory")
+        said.append(f"{_size(found.anonymous_bytes)} of its own memory")
     if not said:
         return f"{_who(found, name)}: {'; '.join(found.missing) or 'nothing was seen'}"
     return f"{_who(found, name)} has {', '.join(said)}{_missing(found)}"
@@ -21,7 +21,7 @@ def outside(found: EvidenceGathered, name: str) -> str:
 
 def inside(found: EvidenceGathered) -> str:
     """What a program found in itself."""
-    said = [f"{one.size_bytes / 2**20:.4g} MB allocated at {one.where}" for one in found.allocations[:1]]
+    said = [f"{_size(one.size_bytes)} allocated at {one.where}" for one in found.allocations[:1]]
     said += [f"{one.more} more {one.type}" for one in found.objects[:1]]
     if not said:
         return f"{_who(found)}: {'; '.join(found.missing) or f'nothing more was kept in {found.took_s:.1f} s'}"
@@ -31,6 +31,10 @@ def inside(found: EvidenceGathered) -> str:
 def _who(found: EvidenceGathered, name: str = "") -> str:
     called = found.workload or name
     return f"{called} (pid {found.pid})" if called else f"pid {found.pid}"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.4g} MB" if size_bytes >= 2**20 / 10 else f"{size_bytes / 2**10:.3g} kB"
 
 
 def _counted(counts: Mapping[str, int], what: str) -> str:

@@ -9,8 +9,9 @@ from msgspec.structs import fields
 
 from schemas.leak import Evidence
 
-#: A thread in a dump of py-spy, with the name that Python gave it; how many were like it is not said.
-_THREAD: Final = re.compile(r'^Thread \S+ \([^)]*\): "([^"\n]+)"', re.MULTILINE)
+#: A thread in the evidence's stacks, with the name that Python gave it, and how many more stand where it does.
+_THREAD: Final = re.compile(r'^Thread \S+ \([^)]*\): "([^"\n]+)"((?:\n(?!Thread ).*)*)', re.MULTILINE)
+_MORE: Final = re.compile(r"^    … and ([\d,]+) more like it$", re.MULTILINE)
 
 
 def merged(one: Evidence | None, other: Evidence) -> Evidence:
@@ -36,6 +37,10 @@ def grown(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]
 
 def named(evidence: Evidence) -> dict[str, int]:
     """The threads by name: as Python calls them where the kernel has but one name for all, as before Python 3.14."""
-    if len(evidence.threads) == 1 and (names := Counter(_THREAD.findall(evidence.stacks))):
-        return dict(names.most_common())
-    return evidence.threads
+    if len(evidence.threads) > 1:
+        return evidence.threads
+    names: Counter[str] = Counter()
+    for name, frames in _THREAD.findall(evidence.stacks):
+        more = _MORE.search(frames)
+        names[name] += 1 + (int(more[1].replace(",", "")) if more else 0)
+    return dict(names.most_common()) or evidence.threads

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.evidence.grouping import KINDS_TOLD, NAMES_TOLD, OTHERS, handle_kinds, thread_names, without_paths
+from handlers.evidence.grouping import KINDS_TOLD, NAMES_TOLD, OTHERS, handle_kinds, stacks, thread_names, without_paths
 
 
 def test_numbers_at_the_end_are_taken_off_where_there_are_several() -> None:
@@ -23,6 +23,46 @@ def test_what_is_beyond_the_most_frequent_is_one_number() -> None:
     assert len(counted) == NAMES_TOLD + 1
     assert sum(counted.values()) == len(names)
     assert list(counted)[-1] == OTHERS
+
+
+def _thread(number: object, name: str, *frames: str, state: str = "idle") -> str:
+    head = f'Thread {number} ({state}): "{name}"' if name else f"Thread {number} ({state})"
+    return "\n".join((head, *(f"    {frame}" for frame in frames)))
+
+
+def test_threads_that_stand_at_the_same_place_are_one() -> None:
+    wait = ("wait (threading.py:327)", "run (serve.py:9)")
+    dump = [
+        _thread(7, "MainThread", "<module> (serve.py:20)", state="active"),
+        *(_thread(n, f"lance-bg-{n}", *wait) for n in range(100, 1150)),
+        *(_thread(n, "reader", *wait) for n in (1, 2)),
+        *(_thread(hex(n), f"Thread-{n} (work)", *wait) for n in (3, 4, 5)),
+        _thread(9, "lance-bg-1", *wait, state="active"),
+        _thread(10, "lance-bg-2", "elsewhere (serve.py:3)"),
+        *(_thread(n, "", "native (a.c)") for n in (20, 21)),
+        _thread(30, 'a "quoted" name'),
+    ]
+    assert stacks("\n".join(dump)).split("\n") == [
+        *_thread(100, "lance-bg-*", *wait).split("\n"), "    … and 1,049 more like it",
+        *_thread("0x3", "Thread-* (work)", *wait).split("\n"), "    … and 2 more like it",
+        *_thread(1, "reader", *wait).split("\n"), "    … and 1 more like it",
+        *_thread(20, "", "native (a.c)").split("\n"), "    … and 1 more like it",
+        *dump[0].split("\n"),
+        *_thread(9, "lance-bg-1", *wait, state="active").split("\n"),
+        *_thread(10, "lance-bg-2", "elsewhere (serve.py:3)").split("\n"),
+        'Thread 30 (idle): "a "quoted" name"',
+    ]  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 99), st.text("ab1-() ", max_size=8), st.sampled_from(("f (a.py:1)", "g"))), min_size=1
+    )
+)
+def test_no_thread_is_lost(threads: list[tuple[int, str, str]]) -> None:
+    said = stacks("\n".join(_thread(*thread) for thread in threads)).split("\n")
+    more = [int(line.split()[2].replace(",", "")) for line in said if "more like it" in line]
+    assert sum(line.startswith("Thread ") for line in said) + sum(more) == len(threads)
 
 
 def test_every_kind_of_handle() -> None:

@@ -59,6 +59,7 @@ def test_threads_handles_memory_and_stacks_are_seen(hoarder: Hoarder) -> None:
         assert abs(found.memory[kind] - kilobytes * 1024) <= 1 << 20
     assert "named_thread.<locals>.run" in found.stacks
     assert found.stacks.startswith("Thread ")
+    assert f"\n    … and {THREADS - 1:,} more like it" in found.stacks
     assert found.missing == []
 
 
@@ -137,11 +138,20 @@ def test_a_tool_that_hangs_is_ended_with_the_time(hoarder: Hoarder, tmp_path: Pa
 
 
 def test_a_tool_that_never_ends_to_talk_is_cut(hoarder: Hoarder, tmp_path: Path) -> None:
-    tool = script(tmp_path / "py-spy", "echo 'Python v3.11.7 (python3)\n'", "yes 'Thread 1 (idle): \"äöü\"'")
+    speak = 'awk \'BEGIN { while (1) { print "Thread 1 (idle): \\"äöü\\""; print "    f (a.py:" ++i ")" } }\''
+    tool = script(tmp_path / "py-spy", "echo 'Python v3.11.7 (python3)\n'", speak)
     found = look(hoarder.pid, tool=tool)
     assert found.took_s < BUDGET_S
     assert MOST_BYTES * 0.9 < len(found.stacks.encode()) <= MOST_BYTES + 4
-    assert found.stacks.endswith('"äöü"\n…')
+    assert found.stacks.startswith('Thread 1 (idle): "äöü"\n    f (a.py:1)\nThread 1')
+    assert found.stacks.endswith("\n…")
+
+
+def test_a_thousand_threads_at_one_place_are_one(hoarder: Hoarder, tmp_path: Path) -> None:
+    threads = "for i in $(seq 4000); do echo 'Thread '$i' (idle): \"lance-bg\"'; echo '    run (a.py:1)'; done"
+    tool = script(tmp_path / "py-spy", "echo 'Python v3.11.7 (python3)\n'", threads)
+    found = look(hoarder.pid, tool=tool)
+    assert found.stacks == 'Thread 1 (idle): "lance-bg"\n    run (a.py:1)\n    … and 3,999 more like it'
 
 
 def test_a_tool_that_fails_says_why(hoarder: Hoarder, tmp_path: Path) -> None:

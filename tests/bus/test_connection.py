@@ -193,10 +193,10 @@ async def test_a_server_that_dies_while_we_wait_is_away(own_bus: Bus) -> None:
 
 
 async def test_a_silent_server_is_lost_in_time(own_bus: Bus) -> None:
-    async with connection_to(own_bus.server.url, timeout_s=0.05) as connection:
+    async with connection_to(own_bus.server.url, timeout_s=1.0) as connection:
         await connection.open()
         own_bus.server.pause()
-        with pytest.raises(BusLost, match=r"did not answer within 0\.05 s"):
+        with pytest.raises(BusLost, match="did not answer within 1 s"):
             await connection.ask("PING")
         assert not connection.is_open
         own_bus.server.resume()

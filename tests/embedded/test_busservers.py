@@ -11,7 +11,7 @@ from tests.busservers import BusServer
 
 
 def _client(server: BusServer) -> Redis:
-    return Redis.from_url(server.url, socket_timeout=0.2, retry=Retry(NoBackoff(), 0), decode_responses=True)
+    return Redis.from_url(server.url, socket_timeout=1.0, retry=Retry(NoBackoff(), 0), decode_responses=True)
 
 
 async def test_data_outlives_a_kill(bus_server: BusServer) -> None:

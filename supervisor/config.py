@@ -10,15 +10,13 @@ from msgspec import Meta, Struct, field
 
 from schemas.leak import OnLeak
 from schemas.workload import DEFAULT_PRIORITY, Name, Whole
+from supervisor.configuration.counters import MOST_WATCHED
+from supervisor.configuration.counters import CounterSection as CounterSection  # noqa: PLC0414 - had from here, as all
 from supervisor.masking import masked
 
 PositiveSeconds = Annotated[float, Meta(gt=0)]
 Auth = Literal["changes", "all", "none"]
 May = Literal["throttle", "pause", "cleanup", "restart", "freeze", "terminate", "kill"]
-CounterKind = Literal["json", "prometheus", "lines"]
-
-#: Counts of one workload that are watched for leaks.
-MOST_WATCHED: Final = 64
 
 
 class HostSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -156,48 +154,6 @@ class Match(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cmdline: str = ""
     #: Name of the user that the process runs as; narrows the other conditions.
     user: str = ""
-
-
-class CounterSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[workload.counters]]`: where a workload tells what it has done, so that a growth can be explained by it.
-
-    json: a status resource over HTTP, JSON-RPC or any other · prometheus: a `/metrics` page · lines: a file to which a
-    program appends a JSON object a line, of `type` "performance".
-    """
-
-    #: How it tells it.
-    kind: CounterKind
-    #: Address of the resource; of `lines` none. It is asked directly, without a proxy, and no redirect is followed.
-    url: Annotated[str, Meta(pattern=r"^$|^https?://", description="an address with http:// or https://")] = ""
-    #: File of `lines`; it is followed by its name, and may come later.
-    file: str = ""
-    #: HTTP method of `json`; with a body it is POST by default.
-    method: Literal["", "GET", "POST"] = ""
-    #: What is sent, such as a JSON-RPC request.
-    body: str = ""
-    #: File with what stands in the header `Authorization`.
-    authorization_file: str = ""
-    #: Cumulative counts: name → path to the number (`result.completedCount`, `queues.0.done`), or the metric, with or
-    #: without labels (`requests_total{method="add"}`). A line of `lines` names its own.
-    counts: dict[Name, str] = {}
-    #: Levels: name → path to the number, or the metric.
-    gauges: dict[Name, str] = {}
-    #: Time between two looks. Figures that are older than three of them, and than 10 s, count as unknown.
-    every_s: Annotated[float, Meta(ge=0.2, le=3600)] = 1.0
-    #: How long a whole answer may take, or a look at a file.
-    timeout_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
-
-    def __repr__(self) -> str:
-        """The fields, but what may be a secret is masked."""
-        hidden = {"url": masked(self.url), "body": "***" if self.body else ""}
-        shown = {name: hidden.get(name, getattr(self, name)) for name in self.__struct_fields__}
-        return f"CounterSection({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
-
-    def problems(self) -> list[str]:
-        """What its kind needs and lacks, or has and cannot use."""
-        from supervisor.configuration.counters import problems
-
-        return problems(self)
 
 
 class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -11,9 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.workload import LARGEST_AMOUNT
 from supervisor.sampling.counters import exposition, paths
-from supervisor.sampling.counters.exposition import Selector
 from supervisor.sampling.counters.lines import tally_of_line
 from supervisor.sampling.counters.source import Untold
+from supervisor.selector import Selector, selector
 
 KEY = st.text(max_size=5) | st.just("done")
 JSON = st.recursive(
@@ -90,7 +90,7 @@ def test_a_page_is_read_as_the_usual_parser_reads_it(
         for sample in family.samples
         if sample.name == metric and labels.items() <= sample.labels.items()
     ]
-    selected = exposition.selector(metric + _labels(labels))
+    selected = selector(metric + _labels(labels))
     assert selected == Selector(metric, frozenset(labels.items()))
     try:
         told = exposition.figures(page.encode(), {"x": selected}, {})

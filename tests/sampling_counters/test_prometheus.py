@@ -7,8 +7,9 @@ import prometheus_client as prometheus
 import pytest
 
 from supervisor.config import CounterSection
-from supervisor.sampling.counters.exposition import MOST_SERIES, Selector, selector
+from supervisor.sampling.counters.exposition import MOST_SERIES
 from supervisor.sampling.counters.source import Tally
+from supervisor.selector import Selector, selector
 from tests.sampling_counters.serving import Server, told, untold
 
 PAGE = """\

@@ -8,39 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from msgspec import Struct
-
 from schemas.workload import LARGEST_AMOUNT
 from supervisor.sampling.counters.paths import partly
 from supervisor.sampling.counters.source import Tally, Told, Untold, amount, shown
+from supervisor.selector import LABELS, Selector, pairs
 
-#: Possessive (`*+`), so that a hostile line cannot make the matching take quadratic time.
-_LABEL: Final = r'[ \t]*+[a-zA-Z_][a-zA-Z0-9_]*+[ \t]*+=[ \t]*+"(?:[^"\\\n]|\\.)*+"[ \t]*+'
-_LABELS: Final = rf"\{{(?P<labels>(?:{_LABEL},)*+(?:{_LABEL})?+[ \t]*+)\}}"
-_PAIR: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\\n]|\\.)*+)"')
-_METRIC: Final = re.compile(rf"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(?:{_LABELS})?+")
-_REST: Final = re.compile(rf"[ \t]*+(?:{_LABELS})?+[ \t]*+(?P<value>[^ \t\r\n{{]++)(?:[ \t][^\n]*+)?+")
-_ESCAPED: Final = re.compile(r"\\(.)")
+_REST: Final = re.compile(rf"[ \t]*+(?:{LABELS})?+[ \t]*+(?P<value>[^ \t\r\n{{]++)(?:[ \t][^\n]*+)?+")
 #: The most series of one metric that are looked at; as many take some 10 ms.
 MOST_SERIES: Final = 5000
-
-
-class Selector(Struct, frozen=True):
-    """A metric, and the labels that its series must have."""
-
-    metric: str
-    labels: frozenset[tuple[str, str]] = frozenset()
-
-
-def selector(text: str) -> Selector:
-    """`requests_total` or `requests_total{method="add"}`.
-
-    :raises ValueError: it is neither.
-    """
-    match = _METRIC.fullmatch(text.strip())
-    if match is None:
-        raise ValueError('expected a metric such as requests_total or requests_total{method="add"}')
-    return Selector(match["name"], frozenset(_pairs(match["labels"] or "")))
 
 
 def figures(body: bytes, counts: Mapping[str, Selector], gauges: Mapping[str, Selector]) -> Told:
@@ -77,7 +52,7 @@ def _sum(page: str, wanted: Selector) -> float:
     """
     total, series = 0.0, 0
     for labels, value in _series(page, wanted.metric):
-        if wanted.labels and not wanted.labels <= set(_pairs(labels)):
+        if wanted.labels and not wanted.labels <= set(pairs(labels)):
             continue
         series += 1
         total += value
@@ -118,11 +93,3 @@ def _number(text: str) -> float:
     except ValueError:
         pass
     raise ValueError(f"{shown(text)}, not a number")
-
-
-def _pairs(labels: str) -> list[tuple[str, str]]:
-    return [(name, _ESCAPED.sub(_plain, value)) for name, value in _PAIR.findall(labels)]
-
-
-def _plain(escaped: re.Match[str]) -> str:
-    return "\n" if escaped[1] == "n" else escaped[1]

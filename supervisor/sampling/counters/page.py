@@ -12,6 +12,7 @@ from supervisor.sampling.counters.aside import Aside
 from supervisor.sampling.counters.client import Client
 from supervisor.sampling.counters.regular import open_regular
 from supervisor.sampling.counters.source import Told, Untold
+from supervisor.selector import selector
 
 #: The largest `Authorization` that servers accept.
 _LARGEST_AUTHORIZATION: Final = 8192
@@ -87,6 +88,6 @@ def _json(section: CounterSection) -> Callable[[bytes], Told]:
 
 
 def _prometheus(section: CounterSection) -> Callable[[bytes], Told]:
-    counts = {name: exposition.selector(metric) for name, metric in section.counts.items()}
-    gauges = {name: exposition.selector(metric) for name, metric in section.gauges.items()}
+    counts = {name: selector(metric) for name, metric in section.counts.items()}
+    gauges = {name: selector(metric) for name, metric in section.gauges.items()}
     return lambda body: exposition.figures(body, counts, gauges)

@@ -1,7 +1,6 @@
 """`[[workload.counters]]`: where a workload tells what it has done, and what must hold across the keys of it."""
 
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
@@ -84,6 +83,8 @@ class CounterSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def _asks_somebody(url: str) -> bool:
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0

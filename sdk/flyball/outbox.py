@@ -1,5 +1,6 @@
 """What a workload has to say, kept until the bus has taken it."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -21,8 +22,12 @@ from flyball.wire import (
     Leave,
 )
 
+log = logging.getLogger("flyball")
+
 #: What is kept while the bus is away; the oldest goes first.
 KEPT: Final = 1000
+#: Counters, and gauges, of one workload: so many are watched for leaks, and all of them are said each second.
+MOST_NAMES: Final = 64
 
 
 class _Waiting:
@@ -62,6 +67,8 @@ class Outbox:
         self._counts: dict[str, float] = {}
         self._gauges: dict[str, float] = {}
         self._counted = False
+        #: kinds of which a name was left out, which is said once
+        self._left_out: set[str] = set()
 
     def join(self) -> None:
         """Introduce the workload; goes before everything else that waits, and tells its counts again."""
@@ -126,9 +133,13 @@ class Outbox:
             raise ValueError(f"the counter {counter!r} cannot count NaN")
         counter = _utf8(counter)
         with self._lock:
-            total = self._counts.get(counter, 0) + max(-LARGEST_AMOUNT, min(amount, LARGEST_AMOUNT))
-            self._counts[counter] = float(max(-LARGEST_AMOUNT, min(total, LARGEST_AMOUNT)))
-            self._counted = True
+            room = counter in self._counts or len(self._counts) < MOST_NAMES
+            if room:
+                total = self._counts.get(counter, 0) + max(-LARGEST_AMOUNT, min(amount, LARGEST_AMOUNT))
+                self._counts[counter] = float(max(-LARGEST_AMOUNT, min(total, LARGEST_AMOUNT)))
+                self._counted = True
+        if not room:
+            self._leave_out("counter", counter)
 
     def gauge(self, name: str, value: float) -> None:
         """Set a level, within `LARGEST_AMOUNT` up or down; the last value counts.
@@ -139,8 +150,12 @@ class Outbox:
             raise ValueError(f"the gauge {name!r} cannot be NaN")
         name, value = _utf8(name), float(max(-LARGEST_AMOUNT, min(value, LARGEST_AMOUNT)))
         with self._lock:
-            self._counted |= self._gauges.get(name) != value
-            self._gauges[name] = value
+            room = name in self._gauges or len(self._gauges) < MOST_NAMES
+            if room:
+                self._counted |= self._gauges.get(name) != value
+                self._gauges[name] = value
+        if not room:
+            self._leave_out("gauge", name)
 
     def post_counts(self) -> None:
         """Say the counters and gauges, if they have changed since they were last said."""
@@ -155,6 +170,16 @@ class Outbox:
         said += ["measures " + _listed(gauges)] if gauges else []
         text = f"{me.name} {' and '.join(said)}"
         self._messages.append(_Waiting(lambda: (text, data)))
+
+    def _leave_out(self, kind: str, name: str) -> None:
+        """Said without the lock, which a handler of the log may want."""
+        if kind not in self._left_out:
+            self._left_out.add(kind)
+            log.warning(
+                "the %s %.60r is left out, and so is every further one: a workload has at most %d; "
+                "name kinds of calls, not each call",
+                kind, name, MOST_NAMES,
+            )  # fmt: skip
 
     def found(self, evidence: InnerEvidence) -> None:
         """The workload has looked into its process."""

@@ -229,6 +229,8 @@ class Workload:
     def count(self, counter: str, n: float = 1) -> None:
         """Add `n` to a counter of the workload's own; the sums are told about once a second, and stop at 10^15.
 
+        There are at most 64: name kinds of calls, not each call. What is beyond is left out, and logged once.
+
         ```python
         workload.count("add_sections")
         ```
@@ -239,6 +241,8 @@ class Workload:
 
     def gauge(self, name: str, value: float) -> None:
         """Set a level of the workload's own, such as the length of a queue; the last value is told, once a second.
+
+        There are at most 64, as of counters.
 
         ```python
         workload.gauge("pending", len(queue))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from supervisor.cli.options import Duration, as_json, configuration, configured
     from supervisor.cli.output import duration, painted, table
     from supervisor.clock import Clock, SystemClock
-    from supervisor.config import CounterSection
+    from supervisor.configuration.counters import CounterSection
     from supervisor.sampling.counters.assemble import counter_source
     from supervisor.sampling.counters.lines import tally_of_line
     from supervisor.sampling.counters.source import CounterSource, Tally
@@ -45,7 +45,7 @@ _WHERE = {
     **dict.fromkeys(("Duration", "as_json", "configuration", "configured"), "supervisor.cli.options"),
     **dict.fromkeys(("duration", "painted", "table"), "supervisor.cli.output"),
     **dict.fromkeys(("Clock", "SystemClock"), "supervisor.clock"),
-    "CounterSection": "supervisor.config",
+    "CounterSection": "supervisor.configuration.counters",
     "counter_source": "supervisor.sampling.counters.assemble",
     "tally_of_line": "supervisor.sampling.counters.lines",
     **dict.fromkeys(("CounterSource", "Tally"), "supervisor.sampling.counters.source"),

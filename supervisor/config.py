@@ -10,8 +10,7 @@ from msgspec import Meta, Struct, field
 
 from schemas.leak import OnLeak
 from schemas.workload import DEFAULT_PRIORITY, Name, Whole
-from supervisor.configuration.counters import MOST_WATCHED
-from supervisor.configuration.counters import CounterSection as CounterSection  # noqa: PLC0414 - had from here, as all
+from supervisor.configuration.counters import MOST_WATCHED, CounterSection
 from supervisor.masking import masked
 
 PositiveSeconds = Annotated[float, Meta(gt=0)]

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final, get_args, get_origin
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
-from supervisor.config import CORE_SECTIONS, Config, CounterSection, WorkloadSection
+from supervisor.config import CORE_SECTIONS, Config, WorkloadSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.configuration.wording import accepted
 
 _COMMENT: Final = "#:"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.config import Config, CounterSection
+from supervisor.config import Config
+from supervisor.configuration.counters import CounterSection
 from supervisor.configuration.layers import load
 from supervisor.configuration.wording import displayed
 from supervisor.errors import ConfigurationError

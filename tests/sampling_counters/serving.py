@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from supervisor.config import CounterSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.sampling.counters.client import Client
 from supervisor.sampling.counters.page import PageReader
 from supervisor.sampling.counters.source import Told, Untold

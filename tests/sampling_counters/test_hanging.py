@@ -10,7 +10,8 @@ import pytest
 
 from schemas.sample import Counted, Sample
 from supervisor.clock import SystemClock
-from supervisor.config import CounterSection, WorkloadSection
+from supervisor.config import WorkloadSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.sampling.counters.assemble import counter_board, counter_source
 from tests.daemon import Daemon, short_directory
 from tests.sampling_counters.mounting import Mount, mounted

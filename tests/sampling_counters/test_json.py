@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.config import CounterSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.sampling.counters.paths import at
 from supervisor.sampling.counters.source import Tally
 from tests.sampling_counters.serving import Server, json_section, told, untold

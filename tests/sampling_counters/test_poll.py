@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 
 from supervisor.clock import SystemClock
-from supervisor.config import CounterSection, WorkloadSection
+from supervisor.config import WorkloadSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.sampling.counters.assemble import counter_board, counter_source
 from supervisor.sampling.counters.board import Board, Entry
 from supervisor.sampling.counters.poll import Poll

@@ -6,7 +6,7 @@ from typing import Any
 import prometheus_client as prometheus
 import pytest
 
-from supervisor.config import CounterSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.sampling.counters.exposition import MOST_SERIES
 from supervisor.sampling.counters.source import Tally
 from supervisor.selector import Selector, selector

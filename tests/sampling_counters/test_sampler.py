@@ -101,7 +101,8 @@ def test_without_sources_nothing_is_imported() -> None:
     code = """
 import sys
 from supervisor.clock import SystemClock
-from supervisor.config import Config, CounterSection, WorkloadSection
+from supervisor.config import Config, WorkloadSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.sampling.assemble import real_sources
 assert real_sources(Config(), SystemClock()).counters is None
 assert not [name for name in sys.modules if name.startswith("supervisor.sampling.counters")]

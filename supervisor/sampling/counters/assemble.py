@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from supervisor.clock import Clock
-from supervisor.config import CounterSection, WorkloadSection
+from supervisor.config import WorkloadSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.sampling.counters.board import Board, Entry
 from supervisor.sampling.counters.client import Client
 from supervisor.sampling.counters.follow import LinesReader

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from supervisor.config import CounterSection
+from supervisor.configuration.counters import CounterSection
 from supervisor.masking import masked
 from supervisor.sampling.counters import exposition, paths
 from supervisor.sampling.counters.aside import Aside

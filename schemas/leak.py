@@ -44,7 +44,7 @@ class Jump(Struct, frozen=True, kw_only=True):
 class Cause(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What drives a growth.
 
-    `driver` is `calls.NAME`, `gauge.NAME`, `threads`, `handles` or `time`. `alike` are drivers that move so much like
+    `driver` is `calls.NAME`, `threads`, `handles` or `time`. `alike` are drivers that move so much like
     it that what was seen cannot tell them apart; `tell_apart` says what would. Where it is not empty, the driver is
     unidentifiable.
     """
@@ -107,7 +107,7 @@ class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     file_bytes: int | None = None
     shared_bytes: int | None = None
     swapped_bytes: int | None = None
-    #: stacks of all threads, as py-spy prints them, cut to 16 kB
+    #: stacks of all threads, as py-spy prints them, those at the same place as one with a count; cut to 16 kB
     stacks: str = ""
     allocations: tuple[Allocated, ...] = ()
     objects: tuple[Growing, ...] = ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from supervisor.clock import Clock, SystemClock
     from supervisor.configuration.counters import CounterSection
     from supervisor.sampling.counters.assemble import counter_source
-    from supervisor.sampling.counters.lines import tally_of_line
+    from supervisor.sampling.counters.lines import performance_of_line
     from supervisor.sampling.counters.source import CounterSource, Tally
     from supervisor.sampling.nvml.source import NvmlSource
     from supervisor.sampling.oneprocess import Look, ProcessTree
@@ -37,8 +37,8 @@ __all__ = [
     "counter_source",
     "duration",
     "painted",
+    "performance_of_line",
     "table",
-    "tally_of_line",
 ]
 
 _WHERE = {
@@ -47,7 +47,7 @@ _WHERE = {
     **dict.fromkeys(("Clock", "SystemClock"), "supervisor.clock"),
     "CounterSection": "supervisor.configuration.counters",
     "counter_source": "supervisor.sampling.counters.assemble",
-    "tally_of_line": "supervisor.sampling.counters.lines",
+    "performance_of_line": "supervisor.sampling.counters.lines",
     **dict.fromkeys(("CounterSource", "Tally"), "supervisor.sampling.counters.source"),
     "NvmlSource": "supervisor.sampling.nvml.source",
     **dict.fromkeys(("Look", "ProcessTree"), "supervisor.sampling.oneprocess"),

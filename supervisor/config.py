@@ -179,14 +179,15 @@ class WorkloadSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     may: tuple[May, ...] = ("throttle", "pause", "cleanup")
 
     def problems(self) -> list[str]:
-        """More counts than are watched, and a reaction to leaks that could not be carried out."""
+        """More counts or gauges than are watched, and a reaction to leaks that could not be carried out."""
         found = []
-        counts = sum(len(source.counts) for source in self.counters)
-        if counts > MOST_WATCHED:
-            found.append(
-                f"counters: name {counts} counts together, and no more than {MOST_WATCHED} of a workload are watched "
-                f"for leaks, so that {counts - MOST_WATCHED} would never be seen; keep those that tell most"
-            )
+        for kind in ("counts", "gauges"):
+            names = sum(len(getattr(source, kind)) for source in self.counters)
+            if names > MOST_WATCHED:
+                found.append(
+                    f"counters: name {names} {kind} together, and no more than {MOST_WATCHED} of a workload are "
+                    f"watched for leaks, so that {names - MOST_WATCHED} would never be seen; keep those that tell most"
+                )
         if self.on_leak == "restart" and not self.restart:
             found.append(
                 'restart: is empty, so on_leak = "restart" could not be done; expected an argument list such as '

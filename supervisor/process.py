@@ -19,6 +19,8 @@ def process_start_s(pid: int, proc: Path = _PROC) -> float | None:
 
     :raises PermissionError: there may be one, but it is hidden from us.
     """
+    if pid < 1:
+        return None  # to signals it is a group of processes
     if sys.platform != "linux":
         return _by_psutil(pid)
     try:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from handlers.evidence import grouping
 from handlers.evidence.process import Process
@@ -55,11 +55,12 @@ def dump(process: Process, until_s: float, tool: Path | None) -> str:
         left_s = until_s - time.monotonic()
         if left_s <= 0:
             break
-        code, said, error = _run([str(tool), "dump", "--nonblocking", "--pid", str(process.pid)], left_s)
-        if code == 0:
-            return _cut(said)
-        trouble = _first_line(error) or ("it took too long" if code == -signal.SIGKILL else f"it ended with {code}")
-        if any(word in error.lower() for word in _NOT_ALLOWED):
+        said = _run([str(tool), "dump", "--nonblocking", "--pid", str(process.pid)], left_s)
+        if said.code == 0:
+            return _cut(said.text, whole=said.whole)
+        late = said.code == -signal.SIGKILL
+        trouble = _first_line(said.error) or ("it took too long" if late else f"it ended with {said.code}")
+        if any(word in said.error.lower() for word in _NOT_ALLOWED):
             raise NoStacks(
                 f"stacks: py-spy may not look into this process ({trouble.partition(':')[0]}); run Flyball as root or "
                 "with CAP_SYS_PTRACE, or as the program's user where kernel.yama.ptrace_scope is 0"
@@ -80,8 +81,17 @@ def _is_python(process: Process) -> bool:
         ) from None
 
 
-def _run(words: list[str], within_s: float) -> tuple[int, str, str]:
-    """Exit code, and the beginnings of stdout and stderr; killed when its time is over, or when it says too much."""
+class _Said(NamedTuple):
+    """Exit code, and the beginnings of stdout and stderr; whether stdout is whole."""
+
+    code: int
+    text: str
+    error: str = ""
+    whole: bool = True
+
+
+def _run(words: list[str], within_s: float) -> _Said:
+    """Run it; killed when its time is over, or when it says too much."""
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
@@ -97,25 +107,29 @@ def _run(words: list[str], within_s: float) -> tuple[int, str, str]:
                 said = process.stdout.read(_READ_BYTES)
                 if process.stdout.read(1):
                     process.kill()
-                    return 0, said.decode(errors="backslashreplace"), ""
+                    return _Said(0, said.decode(errors="backslashreplace"), whole=False)
         finally:
             deadline.cancel()
             atexit.unregister(process.kill)
         errors.seek(0)
-        return process.returncode, said.decode(errors="backslashreplace"), errors.read(4096).decode(errors="replace")
+        trouble = errors.read(4096).decode(errors="replace")
+        return _Said(process.returncode, said.decode(errors="backslashreplace"), trouble)
 
 
-def _cut(said: str) -> str:
+def _cut(said: str, *, whole: bool) -> str:
     """From the first thread on, since the head holds the command line, which may hold secrets; whole lines.
+
+    What is not whole ends with an ellipsis, and its last thread, of which a part may be missing, is left out.
 
     :raises NoStacks: where the head ends cannot be told.
     """
     head = _HEAD.match(said)
     if head is None:
         raise NoStacks("stacks: py-spy printed what Flyball does not know; is it another version of it?")
-    stacks = grouping.stacks("\n".join(map(printable, said[head.end() :].split("\n"))).rstrip("\n"))
+    threads = "\n".join(map(printable, said[head.end() :].split("\n")))
+    stacks = grouping.stacks(threads.rstrip("\n") if whole else threads.rpartition("\nThread ")[0])
     if len(stacks.encode()) <= MOST_BYTES:
-        return stacks
+        return stacks if whole else f"{stacks}\n…"
     kept = stacks.encode()[:MOST_BYTES].decode(errors="ignore")
     return kept.rpartition("\n")[0] + "\n…"
 

@@ -1,8 +1,11 @@
 """What was found, as one plain sentence; pure."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from schemas.event import EvidenceGathered
+
+_SIZES: Final = ((2**30, "GB"), (2**20, "MB"), (2**10, "kB"), (1, "bytes"))
 
 
 def outside(found: EvidenceGathered, name: str) -> str:
@@ -34,7 +37,8 @@ def _who(found: EvidenceGathered, name: str = "") -> str:
 
 
 def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 2**20:.4g} MB" if size_bytes >= 2**20 / 10 else f"{size_bytes / 2**10:.3g} kB"
+    unit, name = next((step for step in _SIZES if size_bytes >= step[0] / 10), _SIZES[-1])
+    return f"{size_bytes / unit:.4g} {name}"
 
 
 def _counted(counts: Mapping[str, int], what: str) -> str:

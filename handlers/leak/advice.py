@@ -53,8 +53,6 @@ def _sentences(verdict: Verdict, before: Evidence | None, after: Evidence | None
         yield f"What was seen cannot tell {names} apart" + (f": {cause.tell_apart}." if cause.tell_apart else ".")
     elif cause is not None and cause.driver.startswith("calls."):
         yield f"Look at what {a_driver(cause.driver)} keeps when it is done."
-    elif cause is not None and cause.driver.startswith("gauge."):
-        yield f"It follows {driver(cause.driver)}: look at what is kept for each entry, and why it does not drain."
     elif cause is not None and cause.driver == "time" and resource != "vms":
         yield "It grows with time and nothing that was counted: look at timers, background tasks and polling loops."
     if cause is not None and cause.driver in ("threads", "handles"):

@@ -11,8 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from handlers.leak.lines import line, margin
-from schemas.leak import Cause, Interval
+from handlers.leak.lines import interval, line
+from schemas.leak import Cause
 
 #: Log-likelihoods that lie closer than this do not tell two candidates apart.
 _ALIKE: Final = 3.0
@@ -84,10 +84,9 @@ def explain(
     )
     fit = fits[driver]
     others = [name for name in sorted(fits, key=behind) if name != driver]
-    off = _margin(usable[driver], levels, fit)
     cause = Cause(
         driver=driver,
-        per_call=None if driver == "time" else Interval(fit.slope, fit.slope - off, fit.slope + off),
+        per_call=None if driver == "time" else interval(usable[driver], levels, fit.slope, fit.error),
         explained=max(0.0, min(1.0, fit.explained)),
         alike=alike,
         tell_apart=_tell_apart(driver, alike),
@@ -141,11 +140,6 @@ def _fit(xs: Sequence[float], ys: Sequence[float], rho: float, total: float) -> 
     error = math.sqrt(left / max(1, len(xs) - 2) * s11 / determinant)
     plain = line(xs, ys)
     return _Fit(slope, error, left, 1 - plain.squares / total if total > 0 else 0.0)
-
-
-def _margin(xs: Sequence[float], ys: Sequence[float], fit: _Fit) -> float:
-    half = len(xs) // 2
-    return margin(len(xs), fit.error, line(xs[:half], ys[:half]), line(xs[half:], ys[half:]))
 
 
 def _spread(ys: Sequence[float]) -> float:

@@ -15,8 +15,8 @@ LARGEST: Final = 1e18
 #: How the names of counters and of gauges begin; all else is a level.
 CALLS: Final = "calls."
 GAUGE: Final = "gauge."
-#: Series of one subject: what comes beyond is left out.
-SERIES: Final = 100
+#: Series of one subject: its resources, and as many counters and gauges as a workload has. What is beyond is left out.
+SERIES: Final = 5 + 64 + 64
 _NOTHING: Final = array("d", [math.nan])
 #: Highs say only how high it has been, so half the memory is exact enough for them: 1 of 16 million.
 _COARSE: Final = "f"

@@ -12,6 +12,9 @@ from typing import Final
 
 from handlers.leak.forecast import Limit
 from schemas.leak import Resource
+from supervisor.handler import lives
+
+__all__ = ["is_own_child", "limits", "lives"]
 
 _PROC: Final = Path("/proc")
 _CGROUPS: Final = Path("/sys/fs/cgroup")

@@ -11,6 +11,8 @@ from schemas.leak import Evidence
 
 #: A thread in the evidence's stacks, with the name that Python gave it, and how many more stand where it does.
 _THREAD: Final = re.compile(r'^Thread \S+ \([^)]*\): "([^"\n]+)"((?:\n(?!Thread ).*)*)', re.MULTILINE)
+#: Of those that stand at one place the numbers in their names are taken off already; so are all others, to be alike.
+_NUMBER: Final = re.compile(r"\d+(?=\)?$| \()")
 _MORE: Final = re.compile(r"^    … and ([\d,]+) more like it$", re.MULTILINE)
 
 
@@ -42,5 +44,5 @@ def named(evidence: Evidence) -> dict[str, int]:
     names: Counter[str] = Counter()
     for name, frames in _THREAD.findall(evidence.stacks):
         more = _MORE.search(frames)
-        names[name] += 1 + (int(more[1].replace(",", "")) if more else 0)
+        names[_NUMBER.sub("*", name)] += 1 + (int(more[1].replace(",", "")) if more else 0)
     return dict(names.most_common()) or evidence.threads

@@ -1,16 +1,21 @@
 """Straight lines through points, with an error that knows of autocorrelation."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
+
+from schemas.leak import Interval
 
 #: Two-sided 95 % of Student's t for so many degrees of freedom, and beyond.
 _STUDENT: Final = ((4, 2.78), (6, 2.45), (8, 2.31), (12, 2.18), (20, 2.09), (40, 2.02))
 #: How much of what two halves say differently is uncertainty: few growths are a line and noise. Chosen on labelled
 #: traces so that nine of ten intervals hold the true amount a call; with the noise alone three of four do.
 _APART: Final = 0.75
+#: A half of fewer points says nothing by itself.
+_FEWEST: Final = 3
 
 
 class Line(Struct, frozen=True):
@@ -54,10 +59,17 @@ def line(xs: Sequence[float], ys: Sequence[float]) -> Line:
     return Line(my + slope * (xs[0] - mx), slope, error, squares)
 
 
-def margin(points: int, error: float, one: Line, two: Line) -> float:
-    """Half of a slope's 95 % interval, from its standard error and the lines through both halves of its points."""
-    student = next((t for most, t in _STUDENT if points - 2 <= most), 1.96)
-    return math.hypot(student * error, _APART * (two.slope - one.slope))
+def interval(xs: Sequence[float], ys: Sequence[float], slope: float, error: float) -> Interval | None:
+    """The 95 % interval of a slope, from its standard error and what both halves say by themselves; None: unknown.
+
+    The halves are those of the clock: of a counter that rests for long, not of the points.
+    """
+    student = next((t for most, t in _STUDENT if len(xs) - 2 <= most), 1.96)
+    half = bisect_left(xs, (xs[0] + xs[-1]) / 2)
+    one, two = line(xs[:half], ys[:half]), line(xs[half:], ys[half:])
+    apart = two.slope - one.slope if min(half, len(xs) - half) >= _FEWEST else 0.0
+    off = math.hypot(student * error, _APART * apart)
+    return Interval(slope, slope - off, slope + off) if math.isfinite(off) else None
 
 
 def likeness(ys: Sequence[float], xs: Sequence[float]) -> float:

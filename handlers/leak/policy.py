@@ -14,11 +14,11 @@ from msgspec import Struct, field
 from handlers.leak.blocks import CALLS, GAUGE, LARGEST, Grid, PackedGrid
 from handlers.leak.causes import COUNTED, cause_beside, cause_of, first_calls, jumps_of
 from handlers.leak.judgement import BEYOND, Judgement, judge
-from handlers.leak.lines import likeness, line
+from handlers.leak.lines import interval, likeness, line
 from handlers.leak.series import Series, level
 from handlers.leak.settings import Settings
 from handlers.leak.signs import Signs, read
-from schemas.leak import Interval, Resource, Stage, Verdict
+from schemas.leak import Resource, Stage, Verdict
 
 VERSION: Final = 2
 MIB: Final = 2**20
@@ -263,10 +263,10 @@ class Subject:
                 at = signs.teeth.points
                 standing.begin, standing.peak = series.lows[at[0]], series.lows[at[-1]]
                 standing.reach_s = 2 * (series.times[at[-1]] - series.times[at[0]]) / (len(at) - 1)
-        grid, rate, margin = self._grids[rank], signs.pace.slope, signs.margin
+        grid = self._grids[rank]
         verdict = Verdict(
             resource=resource, stage=stage, at_s=t_s, since_s=series.times[signs.first],
-            rate_per_s=Interval(rate, rate - margin, rate + margin) if math.isfinite(margin) else None,
+            rate_per_s=signs.rate,
             cause=cause_of(grid, resource, series, signs, judgement, self.verdicts) if leak else None,
             jumps=jumps_of(grid, series, signs, self._floor(resource)) if leak else (),
             undecided_until_s=None if leak else t_s + judgement.missing * grid.interval_s, reason=judgement.reason,
@@ -313,12 +313,11 @@ class Subject:
             if likeness(values, series.on(grid, "rss")[first:]) < (_STILL_BESIDE if known else _BESIDE):
                 continue
             pace = line(series.times[first:], values)
-            margin = 2 * pace.error
             standing.begin, standing.begin_s = values[0], series.times[first]
             standing.peak, standing.peak_s = values[-1], t_s
             standing.verdict = Verdict(
                 resource=resource, stage="confirmed", at_s=t_s, since_s=memory.since_s,
-                rate_per_s=Interval(pace.slope, pace.slope - margin, pace.slope + margin),
+                rate_per_s=interval(series.times[first:], values, pace.slope, pace.error),
                 cause=cause_beside(grid, series, first), jumps=first_calls(grid, series, floor), reason=_TOGETHER,
             )  # fmt: skip
             if not known:

@@ -7,10 +7,10 @@ from msgspec import Struct
 
 from handlers.leak.blocks import CALLS, Grid
 from handlers.leak.growth import Look, examine
-from handlers.leak.lines import Line, likeness, line, margin, smooth
+from handlers.leak.lines import Line, interval, likeness, line, smooth
 from handlers.leak.sawtooth import Troughs, troughs
 from handlers.leak.series import Series, on_clock
-from schemas.leak import MEMORY
+from schemas.leak import MEMORY, Interval
 
 #: Fewest blocks of a growth and of a clock; a counter must make a growth so much straighter than time does.
 _GROWTH: Final = 6
@@ -56,9 +56,9 @@ class Signs(Struct, frozen=True, kw_only=True):
     #: whether the clock is a counter whose first call was seen, and the level jumped then
     pooled: bool
     teeth: Troughs | None
-    #: the level in time since the growth began, and half of its slope's 95 % interval
+    #: the level in time since the growth began
     pace: Line
-    margin: float
+    rate: Interval | None
 
 
 def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, clocks: bool) -> Signs | None:
@@ -98,7 +98,7 @@ def read(grid: Grid, resource: str, series: Series, age: int, floor: float, *, c
         follows=_follows(grid, resource, series, first, clock),
         pooled=called > 0 and _jumped(series, look, called),
         teeth=teeth if teeth is not None and teeth.amount >= floor else None,
-        pace=pace, margin=margin(length, pace.error, one, two),
+        pace=pace, rate=interval(times[first:], lows[first:], pace.slope, pace.error),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from handlers.leak.telling import Telling
 from schemas.event import WorkloadRestarted
 from schemas.leak import Verdict
 from schemas.sample import Sample
-from supervisor.handler import Declared, lives
+from supervisor.handler import Declared
 
 VERSION: Final = 1
 #: While a restart waits, the forecast is made anew so often.
@@ -185,7 +185,7 @@ class Watch:
     def _forget(self, sample: Sample, telling: Telling) -> None:
         """Who has ended, as far as anybody can tell who does not look into the past, and who is not seen any more."""
         for watched in [] if telling.context.replaying else self.subjects.to_look_for():
-            if not lives(watched.who.pid, watched.who.start_time_s):
+            if not effects.lives(watched.who.pid, watched.who.start_time_s):
                 self.subjects.forget(watched)
                 self._end(watched, "its process ended", telling)
         for watched in self.subjects.old(sample.monotonic_s):

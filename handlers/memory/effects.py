@@ -1,6 +1,8 @@
 """Looks at processes; changes nothing."""
 
-from supervisor.handler import process_start_s
+from supervisor.handler import lives, process_start_s
+
+__all__ = ["lives", "start_time_s"]
 
 
 def start_time_s(pid: int) -> float | None:

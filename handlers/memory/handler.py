@@ -30,7 +30,6 @@ from supervisor.handler import (
     Record,
     Route,
     Stream,
-    lives,
     read_snapshot,
     sample_of,
 )
@@ -212,7 +211,7 @@ class Memory(Handler):
 
     def _bereft(self, sample: Sample, cause: str, context: Context) -> list[LedgerEntry]:
         """Give back what belongs to processes that have ended: the sample shows it, and a look at them now."""
-        gone = [one for one in policy.bereft(self.book, sample) if not lives(one.pid, one.start_time_s)]
+        gone = [one for one in policy.bereft(self.book, sample) if not effects.lives(one.pid, one.start_time_s)]
         return self._give_back(gone, lambda one: f"process {one.pid} of {one.owner} has ended", cause, context)
 
     def _over(self, context: Context) -> list[LedgerEntry]:
@@ -305,4 +304,4 @@ def _dead(sample: Sample, *, sure: bool) -> set[int] | None:
         return None
     living = {process.pid for process in sample.processes if process.vms_bytes != 0}
     listed = {process.pid for gpu in sample.gpus for process in gpu.processes}
-    return {pid for pid in listed - living if not (sure and lives(pid))}
+    return {pid for pid in listed - living if not (sure and effects.lives(pid))}

@@ -102,13 +102,14 @@ def test_a_problem_names_the_source_and_its_key(tmp_path: Path, table: str, key:
     assert problems(tmp_path, f"{WORKLOAD}{JSON}{COUNTS}{table}") == [f"workload[0].counters[1].{key}: {problem}"]
 
 
-def test_the_sources_of_one_workload_name_no_more_counts_than_are_watched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["counts", "gauges"])
+def test_the_sources_of_one_workload_name_no_more_than_is_watched(tmp_path: Path, kind: str) -> None:
     """Each may name 32; of those of a whole workload 64 are watched, and the next workload has its own."""
-    full = JSON + "".join(f"counts.c{index} = 'x'\n" for index in range(32))
+    full = JSON + "".join(f"{kind}.c{index} = 'x'\n" for index in range(32))
     text = f"{WORKLOAD}{full}{full}{WORKLOAD.replace('search', 'worker')}{full}"
     assert len(configured(tmp_path, text).workload) == 2
-    assert problems(tmp_path, f"{text}{full}{PROMETHEUS}counts.a = 'x'\ncounts.b = 'x'\ngauges.c = 'x'") == [
-        "workload[1].counters: name 66 counts together, and no more than 64 of a workload are watched for leaks, so "
+    assert problems(tmp_path, f"{text}{full}{PROMETHEUS}{kind}.a = 'x'\n{kind}.b = 'x'") == [
+        f"workload[1].counters: name 66 {kind} together, and no more than 64 of a workload are watched for leaks, so "
         "that 2 would never be seen; keep those that tell most"
     ]
 

@@ -29,7 +29,7 @@ def test_a_process_that_ended_does_not_live_as_a_zombie_and_after() -> None:
     assert not lives(child.pid)
 
 
-@pytest.mark.parametrize("pid", [4_999_812, 2**40])
+@pytest.mark.parametrize("pid", [0, -1, 4_999_812, 2**40])
 def test_a_pid_that_nobody_has(pid: int) -> None:
     assert process_start_s(pid) is None
     assert not lives(pid)

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.workload import LARGEST_AMOUNT
 from supervisor.sampling.counters import exposition, paths
-from supervisor.sampling.counters.lines import tally_of_line
+from supervisor.sampling.counters.lines import performance_of_line
 from supervisor.sampling.counters.source import Untold
 from supervisor.selector import Selector, selector
 
@@ -50,17 +50,17 @@ def test_any_document_gives_figures_or_a_sentence(body: bytes, path: str) -> Non
 @given(st.dictionaries(st.sampled_from(["type", "threads", "method_calls", "requests"]), JSON, max_size=4))
 def test_any_performance_line_gives_figures_or_a_sentence(said: dict[str, Any]) -> None:
     try:
-        tally = tally_of_line(json.dumps({**said, "type": "performance"}).encode())
+        performance = performance_of_line(json.dumps({**said, "type": "performance"}).encode())
     except ValueError as error:
         assert str(error).isprintable()
         return
-    assert tally is not None
-    assert are_figures(tally.counts, tally.gauges)
+    assert performance is not None
+    assert are_figures(performance.tally.counts, performance.tally.gauges)
 
 
 @given(st.binary(max_size=100))
 def test_any_line_gives_figures_or_nothing(said: bytes) -> None:
-    assert tally_of_line(said) is None
+    assert performance_of_line(said) is None
 
 
 @given(st.text(st.sampled_from('done {}="ab\\,#\n\t\r1.e+-N'), max_size=60))

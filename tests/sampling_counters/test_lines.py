@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from supervisor.sampling.counters.follow import LONGEST_LINE, MOST_AT_ONCE, LinesReader
-from supervisor.sampling.counters.lines import Performance, performance_of_line, tally_of_line
+from supervisor.sampling.counters.lines import Performance, performance_of_line
 from supervisor.sampling.counters.source import Tally, Untold
 
 SEED = {
@@ -30,7 +30,6 @@ def test_a_line_of_the_study_is_read() -> None:
         gauges={"requests.processing": 0.0, "requests.pending": 2.0},
     )
     said = json.dumps(SEED).encode()
-    assert tally_of_line(said) == tally
     assert performance_of_line(said) == Performance(tally=tally, threads=12.0, rss_mb=301.5, vms_mb=900.0)
 
 
@@ -43,12 +42,12 @@ def test_a_line_of_the_study_is_read() -> None:
     ],
 )  # fmt: skip
 def test_another_line_is_passed_over(said: bytes) -> None:
-    assert tally_of_line(said) is None
+    assert performance_of_line(said) is None
 
 
 @pytest.mark.parametrize("said", [b'{"type": "performance"}', b'  {"method_calls": null, "type":"performance"}\r\n'])
 def test_a_line_without_figures_is_one(said: bytes) -> None:
-    assert tally_of_line(said) == Tally(counts={}, gauges={})
+    assert performance_of_line(said) == Performance(tally=Tally(counts={}, gauges={}))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_a_line_without_figures_is_one(said: bytes) -> None:
 )  # fmt: skip
 def test_a_broken_line_is_told(said: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(why)}"):
-        tally_of_line(said)
+        performance_of_line(said)
 
 
 class Log:
@@ -116,22 +115,32 @@ async def test_new_lines_are_told_once(log: Log) -> None:
 
 
 async def test_more_counts_than_are_watched_are_left_out_and_said(log: Log) -> None:
-    """Always the same ones, in whatever order a line has them; what the requests completed is kept."""
-    calls = {f"m{index:02}": index for index in range(66)}
-    for told_calls in (calls, dict(reversed(calls.items()))):
-        log.write(line(0, method_calls=told_calls, requests={"completed": 5, "pending": 2}))
-        told = await log.reader.read()
-        assert told is not None
-        assert told.tally.counts == {"requests.completed": 5, **{name: calls[name] for name in sorted(calls)[:63]}}
-        assert told.tally.gauges == {"requests.pending": 2}
-        assert told.missing == (
-            f"lines {log.path}: 3 figures of a performance line are left out: 64 counts and 64 levels, the first by "
-            "name, are the most; let the program tell those that matter"
-        )
+    """The same ones as more names come; what the requests completed is kept."""
+    calls = {f"m{index:02}": index for index in range(63)}
+    log.write(line(0, method_calls=calls, requests={"completed": 5, "pending": 2}))
+    told = await log.reader.read()
+    assert told is not None
+    assert (told.tally.counts, told.missing) == ({"requests.completed": 5, **calls}, "")
+    log.write(line(0, method_calls={**calls, "a": 1, "b": 2, "c": 3}, requests={"completed": 5, "pending": 2}))
+    told = await log.reader.read()
+    assert told is not None
+    assert told.tally.counts == {"requests.completed": 5, **calls}
+    assert told.tally.gauges == {"requests.pending": 2}
+    assert told.missing == (
+        f"lines {log.path}: 3 figures of a performance line are left out: 64 counts and 64 levels, those told first, "
+        "are the most; let the program tell those that matter"
+    )
     log.write(line(1))
     told = await log.reader.read()
     assert told is not None
     assert (told.tally.counts, told.missing) == ({"add": 1.0}, "")
+
+
+def test_what_the_requests_completed_is_theirs() -> None:
+    said = b'{"type": "performance", "method_calls": {"requests.completed": 5}, "requests": {"completed": 9}}'
+    performance = performance_of_line(said)
+    assert performance is not None
+    assert (performance.tally.counts, performance.missing) == ({"requests.completed": 9}, "")
 
 
 async def test_a_file_may_come_later(log: Log) -> None:

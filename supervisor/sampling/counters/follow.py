@@ -66,7 +66,7 @@ class LinesReader:
         return None
 
     async def close(self) -> None:
-        """Close the file, unless a look at it hangs; what follows begins anew."""
+        """Close the file, unless a look at it is under way; what follows begins anew."""
         self._anew = True
         with suppress(Untold):
             await self._aside.look(self._release)

@@ -28,15 +28,6 @@ class Performance(Struct, frozen=True, kw_only=True):
     vms_mb: float | None = None
 
 
-def tally_of_line(line: bytes) -> Tally | None:
-    """The figures of a performance line, None where it is another line.
-
-    :raises ValueError: it is a performance line and broken; the text is a sentence.
-    """
-    performance = performance_of_line(line)
-    return None if performance is None else performance.tally
-
-
 def performance_of_line(line: bytes) -> Performance | None:
     """All that a performance line says, None where it is another line.
 
@@ -62,6 +53,8 @@ def performance_of_line(line: bytes) -> Performance | None:
         else:
             left_out += 1
     for name, value in _table(said, "method_calls"):
+        if name in counts:
+            continue  # `requests.completed` is that of the requests
         if len(counts) < MOST_NAMES:
             counts[name] = _figure(f"method_calls.{name}", value, least=0)
         else:
@@ -71,13 +64,13 @@ def performance_of_line(line: bytes) -> Performance | None:
         missing = (
             f"{left_out} figures of a performance line are left out: {MOST_NAMES} counts and {MOST_NAMES} levels, "
         )
-        missing += "the first by name, are the most; let the program tell those that matter"
+        missing += "those told first, are the most; let the program tell those that matter"
     levels = {name: _figure(name, said[name], least=0) for name in ("threads", "rss_mb", "vms_mb") if name in said}
     return Performance(tally=Tally(counts=counts, gauges=gauges), missing=missing, **levels)
 
 
 def _table(said: Mapping[str, Any], key: str) -> list[tuple[str, object]]:
-    """By name: a program may tell them in another order each time, and what is left out must stay the same."""
+    """As the program tells them: what it has done first stays first in most programs, so what is left out stays so."""
     table = said.get(key)
     if table is None:
         return []
@@ -89,7 +82,7 @@ def _table(said: Mapping[str, Any], key: str) -> list[tuple[str, object]]:
         except ValueError:
             what = f"{key} of a performance line has the name {shown(name)}"
             raise ValueError(f"{what}; usable are 1 to 64 of A-Z a-z 0-9 . _ -") from None
-    return sorted(table.items())
+    return list(table.items())
 
 
 def _figure(key: str, value: object, *, least: float | None = None) -> float:

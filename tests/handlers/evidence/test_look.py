@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -152,6 +153,15 @@ def test_a_thousand_threads_at_one_place_are_one(hoarder: Hoarder, tmp_path: Pat
     tool = script(tmp_path / "py-spy", "echo 'Python v3.11.7 (python3)\n'", threads)
     found = look(hoarder.pid, tool=tool)
     assert found.stacks == 'Thread 1 (idle): "lance-bg"\n    run (a.py:1)\n    … and 3,999 more like it'
+
+
+def test_what_was_cut_says_so_though_it_is_short(hoarder: Hoarder, tmp_path: Path) -> None:
+    """More than is read, of which the last thread is half told; grouped it is little."""
+    threads = "yes 'Thread 1 (idle): \"lance-bg\"\n    run_for_long (a.py:1)'"
+    tool = script(tmp_path / "py-spy", "echo 'Python v3.11.7 (python3)\n'", threads)
+    head, place, more, end = look(hoarder.pid, tool=tool).stacks.split("\n")
+    assert (head, place, end) == ('Thread 1 (idle): "lance-bg"', "    run_for_long (a.py:1)", "…")
+    assert re.fullmatch(r"    … and [\d,]+ more like it", more)
 
 
 def test_a_tool_that_fails_says_why(hoarder: Hoarder, tmp_path: Path) -> None:

@@ -224,13 +224,13 @@ def test_threads_that_the_kernel_calls_alike_are_called_as_python_does() -> None
     fed = Fed()
     fed.say(1000.0, verdict("suspected"))
     (command,) = commands(fed.see(1000.0), "evidence")
-    readers = 'Thread 0x7F (idle): "reader"\n    g (a.py:2)\n    … and 1,001 more like it\n'
-    stacks = readers + 'Thread 1 (idle): "MainThread"\n    f (a.py:1)\nThread 9 (active): "reader"\n    h (a.py:3)'
+    readers = 'Thread 0x7F (idle): "reader-*"\n    g (a.py:2)\n    … and 1,001 more like it\n'
+    stacks = readers + 'Thread 1 (idle): "MainThread"\n    f (a.py:1)\nThread 9 (active): "reader-7"\n    h (a.py:3)'
     fed.hear(1001.0, "flyball.evidence.gathered", _evidence(command.id, threads={"python": 4}, stacks=stacks))
     fed.say(1060.0, verdict("confirmed"))
     (one,) = reports(fed.see(1060.0))
-    assert one.suspected_objects == ("thread reader: 1003", "thread MainThread: 1")
-    assert any("1003 threads are called 'reader'" in each for each in one.recommendations)
+    assert one.suspected_objects == ("thread reader-*: 1003", "thread MainThread: 1")
+    assert any("1003 threads are called 'reader-*'" in each for each in one.recommendations)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar, Final
 
-from supervisor.command import FlyballError, Tally, tally_of_line
+from supervisor.command import FlyballError, Tally, performance_of_line
 
 #: A line that is longer is none of ours.
 _LONGEST_LINE: Final = 65_536
@@ -94,14 +94,14 @@ class Child:
     def _counted(self, line: bytes) -> bool:
         """Whether it is a performance line; one that is broken is not, and passes through."""
         try:
-            tally = tally_of_line(line)
+            said = performance_of_line(line)
         except ValueError as error:
             self.trouble = str(error)
             return False
-        if tally is None:
+        if said is None:
             return False
-        self.latest = (time.monotonic(), tally)
-        self.trouble = ""
+        self.latest = (time.monotonic(), said.tally)
+        self.trouble = said.missing
         return True
 
     def _pass_on(self, said: bytes) -> None:

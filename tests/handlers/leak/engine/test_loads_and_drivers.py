@@ -56,6 +56,15 @@ def test_the_interval_holds_the_truth_in_most_cases() -> None:
     assert held / runs > 0.9
 
 
+def test_a_half_in_which_nothing_was_called_says_nothing() -> None:
+    chance = random.Random(5)
+    x = [0.0] * 12 + [100.0 * i for i in range(1, 13)]
+    levels = [count + chance.gauss(0, 5) for count in x]
+    cause, _ = explain(levels, {"time": TIME[:24], "calls.X": x})
+    assert cause.per_call is not None
+    assert 0.95 < cause.per_call.low < 1 < cause.per_call.high < 1.05
+
+
 def test_halves_that_differ_are_uncertainty() -> None:
     """An amount a call that grows is more than a line and noise: the interval reaches to what it was and is."""
     x = _counts(0.3, 7)

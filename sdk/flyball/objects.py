@@ -57,7 +57,9 @@ class Census:
 
     def grown_since(self, before: "Census") -> Sequence[Growing]:
         """The types of which there are more, those that grew most first."""
-        more = {which: count - before.counts[which] for which, count in self.counts.items()}
+        # the look before this one is still there, and no growth of the program's
+        own = dict.fromkeys(map(id, (Census, Counter, dict)), 1)
+        more = {which: count - before.counts[which] - own.get(which, 0) for which, count in self.counts.items()}
         most = sorted((which for which in more if more[which] > 0), key=lambda which: -more[which])[:TOLD]
         return tuple(
             Growing(type=_name(self.types[which]), count=self.counts[which], more=more[which]) for which in most

@@ -1,5 +1,6 @@
 """A program is asked which of its lines allocate and keep memory: it names them, and stands still for no longer."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from flyball import Workload
 from flyball.budget import Budget
+from flyball.objects import Census
+from flyball.stops import Stops
 from flyball.wire import Counters, InnerEvidence, ask_channel
 from tests.sdk.leaking import SOURCE, Leaker, line_of
 from tests.sdk.supervision import HOST, WORKLOAD_RIGHTS, Heard, Lines, Supervisor
@@ -311,3 +314,20 @@ def test_a_program_that_names_each_call_is_told_so_once(supervisor: Supervisor, 
         "each call"
         for kind in ("counter 'call-64'", "gauge 'size-64'")
     ]
+
+
+def test_the_look_before_is_no_growth() -> None:
+    gc.collect()
+    before = Census(Stops())
+    kept = [Kept() for _ in range(3)]
+    after = Census(Stops())
+    grown = {one.type.rpartition(".")[2]: one.more for one in after.grown_since(before)}
+    assert grown.pop("Kept") == len(kept)
+    assert not {"Census", "Counter", "dict"} & grown.keys()
+
+
+class Kept:
+    """What the program keeps; it holds a list, so that the collector knows it."""
+
+    def __init__(self) -> None:
+        self.these: list[Kept] = []

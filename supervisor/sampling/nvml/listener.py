@@ -61,6 +61,9 @@ class EventSet:
         finally:
             with self._lock:
                 self._registering -= 1
+                left = self._is_left()
+            if left:
+                self._free()
         self.used.set()
 
     def wait(self, seconds: float) -> Heard | None:
@@ -77,11 +80,17 @@ class EventSet:
         return Heard(self._uuids.get(_address(event.device), ""), min(event.eventData, LARGEST))
 
     def close(self) -> None:
-        """Free it, unless a card hangs while it is being registered: what the driver still uses must stay."""
+        """Free it, at once or when the last card that is being registered is: what the driver still uses must stay."""
         with self._lock:
             self._closed = True
-            if self._registering:
-                return
+            left = self._is_left()
+        if left:
+            self._free()
+
+    def _is_left(self) -> bool:
+        return self._closed and not self._registering
+
+    def _free(self) -> None:
         with contextlib.suppress(pynvml.NVMLError):  # it was of no use before
             pynvml.nvmlEventSetFree(self._set)
 

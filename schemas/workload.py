@@ -19,6 +19,8 @@ Speed = Annotated[float, Meta(ge=0, le=1, description="share of full speed")]
 # 64 bits of a snapshot (MessagePack).
 #: The default of `priority`: the lowest gives way first.
 DEFAULT_PRIORITY: Final = 5
+#: Counters of one workload that are watched for leaks, and as many gauges.
+MOST_WATCHED: Final = 64
 #: The largest count of a workload's own; up to there a double holds every whole number.
 LARGEST_AMOUNT: Final = 10**15
 Seconds = Annotated[float, Meta(ge=0, le=10**12)]

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Final, Literal
 from msgspec import Meta, Struct, field
 
 from schemas.leak import OnLeak
-from schemas.workload import DEFAULT_PRIORITY, Name, Whole
-from supervisor.configuration.counters import MOST_WATCHED, CounterSection
+from schemas.workload import DEFAULT_PRIORITY, MOST_WATCHED, Name, Whole
+from supervisor.configuration.counters import CounterSection
 from supervisor.masking import masked
 
 PositiveSeconds = Annotated[float, Meta(gt=0)]

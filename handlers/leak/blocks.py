@@ -8,6 +8,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from schemas.leak import RESOURCES
+from schemas.workload import MOST_WATCHED
+
 #: Blocks are merged two by two when there are so many, so that a life of any length has half of it to all of it.
 CAPACITY: Final = 64
 #: What is larger than any memory or count is not measured but made up.
@@ -16,7 +19,7 @@ LARGEST: Final = 1e18
 CALLS: Final = "calls."
 GAUGE: Final = "gauge."
 #: Series of one subject: its resources, and as many counters and gauges as a workload has. What is beyond is left out.
-SERIES: Final = 5 + 64 + 64
+SERIES: Final = len(RESOURCES) + 2 * MOST_WATCHED
 _NOTHING: Final = array("d", [math.nan])
 #: Highs say only how high it has been, so half the memory is exact enough for them: 1 of 16 million.
 _COARSE: Final = "f"

@@ -7,9 +7,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from handlers.leak.names import MOST, Names
+from handlers.leak.names import Names
 from schemas.sample import SAME_START_S, Counted, Process
-from schemas.workload import Counters
+from schemas.workload import MOST_WATCHED, Counters
 
 Figures = Mapping[str, float]
 NOTHING: Figures = {}
@@ -55,7 +55,7 @@ class Counting:
         self._tallies: dict[str, Tally] = {}
 
     def tell(self, message: Counters, most: int) -> None:
-        """A process says what it counted, by `MOST` names; of more than `most` processes the first is forgotten."""
+        """A process says what it counted; of more than `most` processes the first is forgotten."""
         self._told.pop(message.pid, None)
         self._told[message.pid] = replace(message, counts=_bounded(message.counts), gauges=_bounded(message.gauges))
         self._unseen.setdefault(message.pid, 0)
@@ -142,7 +142,7 @@ class Counting:
 
 
 def _bounded(figures: dict[str, float]) -> dict[str, float]:
-    return dict(islice(((name, value) for name, value in figures.items() if len(name) <= _LONGEST_NAME), MOST))
+    return dict(islice(((name, value) for name, value in figures.items() if len(name) <= _LONGEST_NAME), MOST_WATCHED))
 
 
 def _sums(figures: Iterable[Figures]) -> Figures:

@@ -1,10 +1,8 @@
 """What the counters of a process or card are called: as their source calls them, unless two sources clash."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
-#: Counters of one workload or card that are taken into account; a program may not fill our memory with names.
-MOST: Final = 64
+from schemas.workload import MOST_WATCHED
 
 
 class Names:
@@ -16,7 +14,7 @@ class Names:
         self._called: dict[tuple[str, str], str] = {}
 
     def merged(self, sources: Iterable[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
-        """The figures of all sources under one roof; names beyond `MOST` are left out."""
+        """The figures of all sources under one roof; names beyond `MOST_WATCHED` are left out."""
         figures: dict[str, float] = {}
         for source, own in sources:
             for name, value in own.items():
@@ -26,7 +24,7 @@ class Names:
         return figures
 
     def _call(self, source: str, name: str) -> str:
-        if len(self._called) >= MOST or (name not in self.owners and len(self.owners) >= MOST):
+        if len(self._called) >= MOST_WATCHED or (name not in self.owners and len(self.owners) >= MOST_WATCHED):
             return ""
         called = name if self.owners.setdefault(name, source) == source else f"{source}.{name}"
         self._called[source, name] = called

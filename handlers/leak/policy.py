@@ -19,14 +19,13 @@ from handlers.leak.series import Series, level
 from handlers.leak.settings import Settings
 from handlers.leak.signs import Signs, read
 from schemas.leak import Resource, Stage, Verdict
+from schemas.workload import MOST_WATCHED
 
 VERSION: Final = 2
 MIB: Final = 2**20
 #: Observations a block has at most, of each grid but the last, which never forgets: with 64 blocks and one observation
 #: a second 17 min, 5 h, and the whole life. A longer grid begins when the one before it would forget.
 _BLOCKS: Final = (16, 256, 0)
-#: No program has more counters.
-_COUNTERS: Final = 64
 #: Blocks before the first look, and between two looks.
 _FEWEST: Final = 16
 _EVERY: Final = 2
@@ -200,7 +199,7 @@ class Subject:
                 for name in fallen:
                     self._offsets[name] = self._offsets.get(name, 0.0) + self._counted[name]
         for name, count in counts.items():
-            if name in self._counted or len(self._counted) < _COUNTERS:
+            if name in self._counted or len(self._counted) < MOST_WATCHED:
                 self._counted[name] = count
 
     def _look(self, rank: int, t_s: float, changed: list[Verdict]) -> None:

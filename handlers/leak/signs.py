@@ -56,7 +56,7 @@ class Signs(Struct, frozen=True, kw_only=True):
     #: whether the clock is a counter whose first call was seen, and the level jumped then
     pooled: bool
     teeth: Troughs | None
-    #: the level in time since the growth began
+    #: the level in time since the growth began, and its slope with a 95 % interval; None where that is unknown
     pace: Line
     rate: Interval | None
 

@@ -13,6 +13,7 @@ from flyball.entry import Message, command, message
 from flyball.identity import Identity
 from flyball.wire import (
     LARGEST_AMOUNT,
+    MOST_WATCHED,
     Acknowledgement,
     CleanupResult,
     Counters,
@@ -26,8 +27,6 @@ log = logging.getLogger("flyball")
 
 #: What is kept while the bus is away; the oldest goes first.
 KEPT: Final = 1000
-#: Counters, and gauges, of one workload: so many are watched for leaks, and all of them are said each second.
-MOST_NAMES: Final = 64
 
 
 class _Waiting:
@@ -133,7 +132,7 @@ class Outbox:
             raise ValueError(f"the counter {counter!r} cannot count NaN")
         counter = _utf8(counter)
         with self._lock:
-            room = counter in self._counts or len(self._counts) < MOST_NAMES
+            room = counter in self._counts or len(self._counts) < MOST_WATCHED
             if room:
                 total = self._counts.get(counter, 0) + max(-LARGEST_AMOUNT, min(amount, LARGEST_AMOUNT))
                 self._counts[counter] = float(max(-LARGEST_AMOUNT, min(total, LARGEST_AMOUNT)))
@@ -150,7 +149,7 @@ class Outbox:
             raise ValueError(f"the gauge {name!r} cannot be NaN")
         name, value = _utf8(name), float(max(-LARGEST_AMOUNT, min(value, LARGEST_AMOUNT)))
         with self._lock:
-            room = name in self._gauges or len(self._gauges) < MOST_NAMES
+            room = name in self._gauges or len(self._gauges) < MOST_WATCHED
             if room:
                 self._counted |= self._gauges.get(name) != value
                 self._gauges[name] = value
@@ -178,7 +177,7 @@ class Outbox:
             log.warning(
                 "the %s %.60r is left out, and so is every further one: a workload has at most %d; "
                 "name kinds of calls, not each call",
-                kind, name, MOST_NAMES,
+                kind, name, MOST_WATCHED,
             )  # fmt: skip
 
     def found(self, evidence: InnerEvidence) -> None:

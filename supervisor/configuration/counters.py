@@ -11,8 +11,6 @@ from supervisor.selector import selector
 
 CounterKind = Literal["json", "prometheus", "lines"]
 
-#: Counts of one workload that are watched for leaks.
-MOST_WATCHED: Final = 64
 #: The most names of counts, and of gauges, from one source.
 MOST_COUNTERS: Final = 32
 #: What a kind cannot use, and so must not have: a key that does nothing was meant to do something.

@@ -42,9 +42,9 @@ def test_only_what_is_confirmed_counts_and_address_space_never(resource: Resourc
 
 
 def test_what_is_not_known_is_none() -> None:
-    told = alarm(Verdict(resource="rss", stage="confirmed"))
+    told = dict(alarm(Verdict(resource="rss", stage="confirmed")))
     unknown = ("driver", "per_call", "per_call_low", "per_call_high", "rate_per_h", "since_s")
-    assert [told[key] for key in unknown] == [None] * 6  # type: ignore[literal-required]
+    assert [told[key] for key in unknown] == [None] * 6
 
 
 def test_the_engine_is_told_bytes_and_handles_and_only_what_was_measured() -> None:

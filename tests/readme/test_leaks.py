@@ -5,7 +5,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -59,7 +59,7 @@ def _lists_of(said: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_stage_is_explained() -> None:
     stages = set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE))
-    assert stages == ({*Stage.__args__, "cleared"} - {"unknown"})  # type: ignore[attr-defined]
+    assert stages == {*get_args(Stage), "cleared"} - {"unknown"}
 
 
 @pytest.mark.parametrize(("name", "command"), [("trace", trace), ("correlate", correlate)])

@@ -6,13 +6,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from schemas.workload import checked_name
+from schemas.workload import MOST_WATCHED, checked_name
 from supervisor.sampling.counters.source import Tally, amount, shown
 
 #: Stands in every line that can be one, so that others need not be decoded.
 MARK: Final = b'"performance"'
-#: The most counts, and the most levels, of one line: so many of a workload are watched.
-MOST_NAMES: Final = 64
 #: `requests.…` that only grow; all others are levels.
 _CUMULATIVE: Final = frozenset({"completed"})
 
@@ -48,23 +46,23 @@ def performance_of_line(line: bytes) -> Performance | None:
     left_out = 0
     for name, value in _table(said, "requests"):
         table, least = (counts, 0) if name in _CUMULATIVE else (gauges, None)
-        if len(table) < MOST_NAMES:
+        if len(table) < MOST_WATCHED:
             table[f"requests.{name}"] = _figure(f"requests.{name}", value, least=least)
         else:
             left_out += 1
     for name, value in _table(said, "method_calls"):
         if name in counts:
             continue  # `requests.completed` is that of the requests
-        if len(counts) < MOST_NAMES:
+        if len(counts) < MOST_WATCHED:
             counts[name] = _figure(f"method_calls.{name}", value, least=0)
         else:
             left_out += 1
     missing = ""
     if left_out:
         missing = (
-            f"{left_out} figures of a performance line are left out: {MOST_NAMES} counts and {MOST_NAMES} levels, "
+            f"{left_out} figures of a performance line are left out: {MOST_WATCHED} counts and {MOST_WATCHED} levels, "
+            "those told first, are the most; let the program tell those that matter"
         )
-        missing += "those told first, are the most; let the program tell those that matter"
     levels = {name: _figure(name, said[name], least=0) for name in ("threads", "rss_mb", "vms_mb") if name in said}
     return Performance(tally=Tally(counts=counts, gauges=gauges), missing=missing, **levels)
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.leak.names import MOST
 from handlers.leak.routes import Leaks, LeaksQuery
 from handlers.leak.settings import Settings
 from schemas.sample import Counted, GpuProcess
+from schemas.workload import MOST_WATCHED
 from supervisor.handler import Asked
 from supervisor.process import lives
 from tests.handlers.leak.scripted import MIB, PID, Fed, Scripted, process
@@ -173,7 +173,7 @@ def test_what_a_program_tells_of_itself_is_bounded() -> None:
     counts: dict[str, Any] = {"x" * 129: 1.0} | {f"c{number}": 1.0 for number in range(2000)}
     fed.count(999.0, **counts)
     fed.see(1000.0)
-    assert list(Scripted.fed[0][2]) == [f"c{number}" for number in range(MOST)]
+    assert list(Scripted.fed[0][2]) == [f"c{number}" for number in range(MOST_WATCHED)]
 
 
 def test_what_is_told_in_the_name_of_a_process_that_nobody_sees_is_forgotten() -> None:
@@ -200,4 +200,4 @@ def test_names_that_change_with_each_message_are_bounded(workload: str) -> None:
         counts: dict[str, Any] = {f"c{second}.{number}": 1.0 for number in range(40)}
         fed.count(second - 0.5, **counts)
         fed.see(float(second), process(workload=workload))
-    assert len({name for _, _, counts, _ in Scripted.fed for name in counts}) == MOST
+    assert len({name for _, _, counts, _ in Scripted.fed for name in counts}) == MOST_WATCHED
